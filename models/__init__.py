@@ -1,0 +1,1 @@
+"""Networks: timm backbones, their weights, and the heads on them. Imports neither trainer nor data."""
