@@ -1,0 +1,90 @@
+"""Random views of a training image: one affine for image and landmarks, then changes of intensity."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data.geometry import Affine, apply, around, compose, identity, mirror, translation
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
+import albumentations as A  # noqa: E402
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Magnitudes are the largest change, both ways; the draws are a function of the generator that is passed in."""
+
+    rotate_degrees: float
+    scale: float
+    shift: float  # of the input size
+    shear_degrees: float
+    flip: float  # probability
+    flip_pairs: list[tuple[int, int]]
+    brightness: float
+    contrast: float
+    gamma: float
+    clahe: float  # probability
+    noise: float
+    dropout_holes: int
+    dropout_size: float  # of the input size
+    intensity: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps = []
+        if self.brightness or self.contrast:
+            steps.append(A.RandomBrightnessContrast(self.brightness, self.contrast, p=1.0))
+        if self.gamma:
+            steps.append(A.RandomGamma((100 / (1 + self.gamma), 100 * (1 + self.gamma)), p=1.0))
+        if self.clahe:
+            steps.append(A.CLAHE(p=self.clahe))
+        if self.noise:
+            steps.append(A.GaussNoise(std_range=(0.0, self.noise), p=1.0))
+        object.__setattr__(self, "intensity", A.Compose(steps) if steps else None)
+
+    def random_affine(self, rng: np.random.Generator, input_size: tuple[int, int]) -> tuple[Affine, bool]:
+        """Input px -> input px, and whether it mirrors."""
+        height, width = input_size
+        angle, shear = np.deg2rad(rng.uniform(-1, 1, 2) * (self.rotate_degrees, self.shear_degrees))
+        scale = 1 + rng.uniform(-self.scale, self.scale)
+        dx, dy = rng.uniform(-self.shift, self.shift, 2) * (width, height)
+        flipped = bool(rng.random() < self.flip)
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = scale * rotation @ np.array([[1.0, np.tan(shear)], [0, 1.0]])
+        affine = compose(translation(dx, dy), around(((width - 1) / 2, (height - 1) / 2), linear))
+        return compose(affine, mirror(width) if flipped else identity()), flipped
+
+    def swap_sides(self, points: np.ndarray) -> np.ndarray:
+        """Landmarks (K, 2) of a mirrored image under the names they have there: left and right change places."""
+        order = np.arange(len(points))
+        for left, right in self.flip_pairs:
+            order[left], order[right] = right, left
+        return points[order]
+
+    def change_intensity(self, rng: np.random.Generator, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """`image` (H, W) or (H, W, 3) uint8 after exposure changes and holes; holes spare the landmarks (K, 2)."""
+        if self.intensity is not None:
+            self.intensity.set_random_seed(int(rng.integers(2**31)))
+            image = self.intensity(image=image)["image"]
+        if self.dropout_holes:
+            image = self._punch_holes(rng, image.copy(), points)
+        return image
+
+    def _punch_holes(self, rng: np.random.Generator, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        for _ in range(rng.integers(self.dropout_holes + 1)):
+            size = rng.uniform(0.2, 1, 2) * self.dropout_size * (width, height)
+            left, top = rng.uniform(0, (width, height) - size)
+            right, bottom = left + size[0], top + size[1]
+            x, y = points[:, 0], points[:, 1]
+            if not np.any((x > left - 1) & (x < right + 1) & (y > top - 1) & (y < bottom + 1)):
+                image[int(top) : int(bottom), int(left) : int(right)] = rng.integers(256)
+        return image
+
+
+def augmented_points(affine: Affine, points: np.ndarray, augmentation: Augmentation, flipped: bool) -> np.ndarray:
+    moved = apply(affine, points)
+    return augmentation.swap_sides(moved) if flipped else moved

@@ -1,0 +1,112 @@
+"""Samples for the network. What a sample is depends on (seed, epoch, index) alone, so not on workers or on resumes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.augmentation import Augmentation, augmented_points
+from data.geometry import Fit, apply, compose, fit_image, invert, pad_image, resize_image, translation, warp_image
+from data.records import LandmarkRecords
+
+Key = tuple[int, int]  # epoch, index of the record
+
+
+class LandmarkDataset(Dataset[dict[str, Tensor]]):
+    """Maps (epoch, index) to a sample.
+
+    image: (3, H, W) uint8; points: (K, 2) float32 input px, 0 where missing; visible: (K,) bool;
+    affine: (2, 3) float64 original px -> input px; truth: (K, 2) float64 original px, NaN where missing;
+    spacing_mm: float64; index: int64.
+    """
+
+    def __init__(
+        self,
+        records: LandmarkRecords,
+        *,
+        input_size: tuple[int, int],
+        fit: str,
+        augmentation: Augmentation | None,
+        seed: int,
+        cache_gb: float,
+    ) -> None:
+        self.records = records
+        self.input_size = input_size
+        self.fit = fit
+        self.augmentation = augmentation
+        self.seed = seed
+        self._cache: dict[int, np.ndarray] = {}
+        self._cache_room = cache_gb * 2**30
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        epoch, index = key
+        fit = fit_image(tuple(self.records.sizes[index]), self.input_size, self.fit)
+        resized = self._resized(index, fit)
+        truth = self.records.points[index]
+        if self.augmentation is None:
+            affine, image = fit.affine, pad_image(resized, fit, self.input_size)
+            points = apply(affine, truth)
+        else:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            random, flipped = self.augmentation.random_affine(rng, self.input_size)
+            affine = compose(random, fit.affine)
+            points = augmented_points(affine, truth, self.augmentation, flipped)
+            from_resized = compose(random, translation(fit.pad_left, fit.pad_top))
+            image = warp_image(resized, from_resized, self.input_size)
+            image = self.augmentation.change_intensity(rng, image, points)
+        visible = np.isfinite(points).all(axis=1)
+        return {
+            "image": _as_rgb_tensor(image),
+            "points": torch.from_numpy(np.where(visible[:, None], points, 0).astype(np.float32)),
+            "visible": torch.from_numpy(visible),
+            "affine": torch.from_numpy(affine),
+            "truth": torch.from_numpy(truth),
+            "spacing_mm": torch.tensor(self.records.pixel_spacing_mm[index], dtype=torch.float64),
+            "index": torch.tensor(index),
+        }
+
+    def _resized(self, index: int, fit: Fit) -> np.ndarray:
+        """The image at the fit's size, decoded once as long as the cache has room."""
+        if index in self._cache:
+            return self._cache[index]
+        resized = resize_image(self.records.read(index), fit)
+        if resized.nbytes <= self._cache_room:
+            self._cache[index] = resized
+            self._cache_room -= resized.nbytes
+        return resized
+
+
+def mean_shape(records: LandmarkRecords) -> np.ndarray:
+    """Mean training landmarks as shares of image width and height, (K, 2); 0.5 for one that no image has."""
+    train = records.indices("train")
+    shares = (records.points[train] + 0.5) / records.sizes[train, None, :]
+    present = np.isfinite(shares).all(axis=2, keepdims=True)
+    total = np.where(present, shares, 0).sum(axis=0)
+    count = present.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
+
+
+def mean_shape_in_input(records: LandmarkRecords, input_size: tuple[int, int], fit: str) -> np.ndarray:
+    """The mean training landmarks where they lie in the network's input, (K, 2) input px."""
+    train = records.indices("train")
+    moved = [
+        apply(fit_image(tuple(records.sizes[index]), input_size, fit).affine, records.points[index]) for index in train
+    ]
+    stacked = np.stack(moved)
+    present = np.isfinite(stacked).all(axis=2, keepdims=True)
+    total, count = np.where(present, stacked, 0).sum(axis=0), present.sum(axis=0)
+    centre = np.array([(input_size[1] - 1) / 2, (input_size[0] - 1) / 2])
+    return np.where(count > 0, total / np.maximum(count, 1), centre)
+
+
+def to_original(points: np.ndarray, affines: np.ndarray) -> np.ndarray:
+    """Map (N, K, 2) input px back through the (N, 2, 3) affines of their samples."""
+    return np.stack([apply(invert(affine), sample) for affine, sample in zip(affines, points, strict=True)])
+
+
+def _as_rgb_tensor(image: np.ndarray) -> Tensor:
+    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))

@@ -1,0 +1,103 @@
+"""Batches in an order that is a function of (seed, epoch), from any micro-batch on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from data.datasets import Key
+
+
+class TrainingOrder(Sampler[list[Key]]):
+    """Micro-batches of (epoch, index) keys: a fresh permutation each epoch, what does not fill a batch left out.
+
+    Args:
+        indices: the training records.
+        batches_per_epoch: micro-batches taken from one permutation.
+        first_epoch: the epoch, counted over the run, that the phase begins with.
+        start, stop: micro-batches of the phase to give, so that a phase can be entered anywhere.
+    """
+
+    def __init__(
+        self,
+        indices: np.ndarray,
+        *,
+        batch_size: int,
+        batches_per_epoch: int,
+        seed: int,
+        first_epoch: int,
+        start: int,
+        stop: int,
+    ) -> None:
+        self.indices = indices
+        self.batch_size = min(batch_size, len(indices))
+        self.batches_per_epoch = batches_per_epoch
+        self.seed = seed
+        self.first_epoch = first_epoch
+        self.start = start
+        self.stop = stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order, order_epoch = self.indices, -1
+        for batch in range(self.start, self.stop):
+            passed, position = divmod(batch, self.batches_per_epoch)
+            epoch = self.first_epoch + passed
+            if epoch != order_epoch:
+                order, order_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.indices), epoch
+            first = position * self.batch_size
+            yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]
+
+
+class FixedOrder(Sampler[list[Key]]):
+    """Every record once, in table order, for evaluation."""
+
+    def __init__(self, indices: np.ndarray, batch_size: int) -> None:
+        self.indices = indices
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for first in range(0, len(self.indices), self.batch_size):
+            yield [(0, int(index)) for index in self.indices[first : first + self.batch_size]]
+
+
+def updates_per_epoch(num_images: int, batch_size: int, accumulation: int) -> int:
+    """Optimizer updates in an epoch; a split smaller than one micro-batch is one micro-batch.
+
+    Raises:
+        ValueError: an epoch has fewer micro-batches than one update sums.
+    """
+    micro_batches = max(1, num_images // batch_size)
+    if micro_batches < accumulation:
+        raise ValueError(
+            f"accumulation={accumulation} needs as many micro-batches, but {num_images} training images in batches of "
+            f"data.batch_size={batch_size} are only {micro_batches}"
+        )
+    return micro_batches // accumulation
+
+
+def build_loader(dataset: Dataset[Any], order: Sampler[list[Key]], *, workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+        generator=torch.Generator(),  # else each new iterator would draw from, and so move, the model's random numbers
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _one_thread(worker: int) -> None:
+    # Each worker is one core's work; pools of threads inside it would fight over the same cores.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

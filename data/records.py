@@ -1,0 +1,137 @@
+"""What there is to learn: image names, landmarks, pixel spacing and splits, with a way to read each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data.images import read_image, read_size
+from data.phantom import LANDMARK_NAMES, draw_phantom
+from data.splits import assign_splits, read_splits, write_splits
+from data.tables import check_points_inside, read_landmark_table
+
+
+@dataclass(frozen=True)
+class LandmarkRecords:
+    """N images with K landmarks each."""
+
+    image_names: list[str]
+    landmark_names: list[str]
+    points: np.ndarray  # (N, K, 2) original px, NaN = missing
+    sizes: np.ndarray  # (N, 2) width, height
+    pixel_spacing_mm: np.ndarray  # (N,), NaN = unknown
+    splits: np.ndarray  # (N,) train, val or test
+    read: Callable[[int], np.ndarray]  # index -> (H, W) or (H, W, 3) uint8
+
+    @property
+    def in_mm(self) -> bool:
+        """Whether every image says how large its pixels are."""
+        return bool(np.isfinite(self.pixel_spacing_mm).all())
+
+    def indices(self, split: str) -> np.ndarray:
+        return np.flatnonzero(self.splits == split)
+
+
+def csv_records(
+    *,
+    table: Path,
+    root: Path | None,
+    pixel_spacing_mm: float | None,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    splits_file: Path,
+) -> LandmarkRecords:
+    """The rows of a table; raises DataError for every fault in it (see data.tables)."""
+    rows = read_landmark_table(table, root=root, pixel_spacing_mm=pixel_spacing_mm)
+    splits = _splits(
+        splits_file,
+        rows.image_names,
+        split=rows.split,
+        group=rows.group,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=split_seed,
+    )
+    sizes = np.array([read_size(path) for path in rows.images])
+    check_points_inside(rows, sizes)
+    return LandmarkRecords(
+        image_names=rows.image_names,
+        landmark_names=rows.landmark_names,
+        points=rows.points,
+        sizes=sizes,
+        pixel_spacing_mm=rows.pixel_spacing_mm,
+        splits=splits,
+        read=partial(_read_listed, rows.images),
+    )
+
+
+def phantom_records(
+    *,
+    num_images: int,
+    seed: int,
+    height: int,
+    width: int,
+    missing_fraction: float,
+    trouble: float,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    splits_file: Path,
+) -> LandmarkRecords:
+    """Drawn radiographs, kept in memory: 1 byte per pixel."""
+    phantoms = [
+        draw_phantom(seed, index, height=height, width=width, missing_fraction=missing_fraction, trouble=trouble)
+        for index in range(num_images)
+    ]
+    names = [f"phantom_{index:05d}" for index in range(num_images)]
+    splits = _splits(
+        splits_file,
+        names,
+        split=None,
+        group=None,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=split_seed,
+    )
+    return LandmarkRecords(
+        image_names=names,
+        landmark_names=list(LANDMARK_NAMES),
+        points=np.stack([phantom.points for phantom in phantoms]),
+        sizes=np.tile([width, height], (num_images, 1)),
+        pixel_spacing_mm=np.array([phantom.pixel_spacing_mm for phantom in phantoms]),
+        splits=splits,
+        read=partial(_read_drawn, [phantom.image for phantom in phantoms]),
+    )
+
+
+def _splits(
+    file: Path,
+    names: list[str],
+    *,
+    split: list[str] | None,
+    group: list[str] | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> np.ndarray:
+    """The split that the run has written down, or a new one, which it then writes down."""
+    if file.exists():
+        return read_splits(file, names)
+    splits = assign_splits(
+        len(names), split=split, group=group, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
+    )
+    write_splits(file, names, splits)
+    return splits
+
+
+def _read_listed(paths: list[Path], index: int) -> np.ndarray:
+    return read_image(paths[index])
+
+
+def _read_drawn(images: list[np.ndarray], index: int) -> np.ndarray:
+    return images[index]

@@ -1,0 +1,145 @@
+"""Which rows train, which choose (val) and which judge (test); and the file that keeps this for a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import DataError, did_you_mean, enumerated, quoted
+
+SPLITS = ("train", "val", "test")
+
+
+def assign_splits(
+    num_rows: int,
+    *,
+    split: list[str] | None,
+    group: list[str] | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> np.ndarray:
+    """(N,) of "train", "val" or "test". Rows of one group always go together.
+
+    A given `split` is kept; if it has no val, `val_fraction` of its train rows becomes val.
+    Otherwise test and then val are drawn at random, `round(N * fraction)` rows each and at least one; with groups,
+    whole ones up to the nearest count. The draw depends on `seed` and the names of the groups alone.
+    Raises `DataError` when train, or a val that was asked for, would be empty.
+    """
+    for key, fraction in (("val", val_fraction), ("test", test_fraction)):
+        if not 0 <= fraction < 1:
+            raise DataError(f"data.{key}_fraction={fraction} must be at least 0 and below 1")
+    if val_fraction + test_fraction >= 1:
+        both = f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}"
+        raise DataError(f"{both} leave no rows for the train split; their sum must be below 1")
+    splits = np.array(["train"] * num_rows if split is None else split, dtype="<U5")
+    # Rows without a group are groups of one.
+    groups = np.arange(num_rows) if group is None else np.unique(np.array(group), return_inverse=True)[1]
+    order = np.random.default_rng(seed).permutation(int(groups.max()) + 1 if num_rows else 0)
+    if split is None and test_fraction > 0:
+        leave = 2 if val_fraction > 0 else 1
+        splits[_draw(splits == "train", groups, order, test_fraction, num_rows, leave)] = "test"
+    if val_fraction > 0 and not (splits == "val").any():
+        num_shared = num_rows if split is None else int((splits == "train").sum())
+        splits[_draw(splits == "train", groups, order, val_fraction, num_shared, leave=1)] = "val"
+    for name in ("train", "val") if val_fraction > 0 else ("train",):
+        if not (splits == name).any():
+            raise DataError(_nothing_left(name, splits, groups, split is not None, val_fraction, test_fraction))
+    return splits
+
+
+def write_splits(path: Path, image_names: Sequence[str], splits: Sequence[str] | np.ndarray) -> None:
+    """Writes the columns image, split; the file is whole or absent, also when the process dies."""
+    path = Path(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "split"])
+    writer.writerows(zip(image_names, splits, strict=True))
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_splits(path: Path, image_names: Sequence[str]) -> np.ndarray:
+    """(N,) of "train", "val" or "test" in the order of `image_names`; raises `DataError` if the images differ."""
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        records = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except FileNotFoundError:
+        raise DataError(f"{path}: file not found{did_you_mean(path)}. Check the path.") from None
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    again = "Delete the file to split anew, or restore the one that was written."
+    if not records or records[0] != ["image", "split"]:
+        raise DataError.listing(path, ["line 1 must be the header image,split"], again)
+    faults: list[str] = []
+    found: dict[str, str] = {}
+    for line, record in enumerate(records[1:], start=2):
+        if len(record) != 2:
+            faults.append(f"line {line} has {len(record)} cells, expected image,split")
+        elif record[1] not in SPLITS:
+            faults.append(f"line {line}, column split is {quoted(record[1])}, expected one of {enumerated(SPLITS)}")
+        elif record[0] in found:
+            faults.append(f"line {line}, column image: {quoted(record[0])} is there twice")
+        else:
+            found[record[0]] = record[1]
+    if faults:
+        raise DataError.listing(path, faults, again)
+    lost = [name for name in image_names if name not in found]
+    extra = sorted(found.keys() - set(image_names))
+    if lost or extra:
+        faults = [f"{len(lost)} images of the table are not in it: {enumerated(lost)}"] if lost else []
+        faults += [f"{len(extra)} images in it are not in the table: {enumerated(extra)}"] if extra else []
+        raise DataError.listing(path, faults, again)
+    return np.array([found[name] for name in image_names], dtype="<U5")
+
+
+def _draw(
+    free: np.ndarray, groups: np.ndarray, order: np.ndarray, fraction: float, num_rows: int, leave: int
+) -> np.ndarray:
+    """(N,) bool: free rows of whole groups, taken in `order` while this brings their number nearer to the fraction.
+
+    At least one group is taken if `leave` groups remain.
+    """
+    sizes = np.bincount(groups[free], minlength=len(order))
+    candidates = order[sizes[order] > 0]
+    target = max(1, round(num_rows * fraction))
+    most = len(candidates) - leave
+    taken: list[int] = []
+    missing = target
+    for candidate in candidates.tolist():
+        if missing == 0 or len(taken) >= most:
+            break
+        if abs(missing - sizes[candidate]) < missing:
+            taken.append(candidate)
+            missing -= int(sizes[candidate])
+        if missing < 0:
+            break
+    if not taken and most > 0:  # every group is more than twice the target: the smallest is the nearest
+        taken.append(int(candidates[np.argmin(sizes[candidates])]))
+    return np.isin(groups, taken) & free
+
+
+def _nothing_left(
+    name: str, splits: np.ndarray, groups: np.ndarray, given: bool, val_fraction: float, test_fraction: float
+) -> str:
+    counts = ", ".join(f"{split} {int((splits == split).sum())}" for split in SPLITS)
+    rows = f"{len(splits)} rows in {len(np.unique(groups))} groups" if len(splits) else "0 rows"
+    cause = "the split column" if given else f"data.test_fraction={test_fraction:g}"
+    return (
+        f"no rows left in the {name} split: {rows} give {counts} under {cause} and data.val_fraction={val_fraction:g}. "
+        f"Add rows, or change {'the split column or data.val_fraction' if given else 'these fractions'}"
+        f"{'; data.val_fraction=0 trains without validation' if name == 'val' else ''}."
+    )

@@ -1,0 +1,107 @@
+"""Heatmaps: Gaussian targets of points and the way back to sub-pixel points.
+
+Points are in input px, integers at pixel centres. Cell j of a map with stride s lies at s j + (s - 1) / 2 px.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def to_cells(points: Tensor, stride: int) -> Tensor:
+    return (points - (stride - 1) / 2) / stride
+
+
+def to_pixels(cells: Tensor, stride: int) -> Tensor:
+    return cells * stride + (stride - 1) / 2
+
+
+def gaussian_heatmaps(points: Tensor, size: tuple[int, int], stride: int, sigma: float) -> Tensor:
+    """Gaussians with peak 1 around (N, K, 2) points: (N, K, h, w) for `size` (h, w), `sigma` in cells."""
+    height, width = size
+    cells = to_cells(points, stride)
+    columns = torch.arange(width, device=points.device, dtype=points.dtype)
+    rows = torch.arange(height, device=points.device, dtype=points.dtype)
+    across = torch.exp(-((columns - cells[..., :1]) ** 2) / (2 * sigma**2))
+    down = torch.exp(-((rows - cells[..., 1:]) ** 2) / (2 * sigma**2))
+    return down[..., :, None] * across[..., None, :]
+
+
+def local_expectation(log_heatmaps: Tensor, radius: int) -> Tensor:
+    """Mean position, in cells, of the softmax within `radius` cells of each map's peak: (N, K, h, w) to (N, K, 2).
+
+    Differentiable; unbiased while the window holds the whole peak, so drawn inwards next to the border.
+    """
+    corner, patches, _ = _peak_patches(log_heatmaps, radius)
+    weights = patches.flatten(2).softmax(dim=2)
+    return corner + weights @ _grid(radius, patches)
+
+
+def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
+    """Top of the parabola fitted to each log heatmap around its peak, in cells: (N, K, h, w) to (N, K, 2).
+
+    A Gaussian's logarithm is a parabola, so the fit is exact for it wherever it is sampled, also where the border cuts
+    it or the point lies outside. Cells weigh as much as their probability (weighted least squares of H. Guo, "A simple
+    algorithm for fitting a Gaussian function", IEEE Signal Processing Magazine 2011, in two dimensions with a cross
+    term). Where the fit has no top, the local expectation stands in.
+    """
+    corner, patches, inside = _peak_patches(log_heatmaps.double(), radius)
+    weights = patches.flatten(2).softmax(dim=2)
+    grid = _grid(radius, patches) - radius
+    x, y = grid[:, 0], grid[:, 1]
+    basis = torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y], dim=1)
+    values = torch.where(inside.flatten(2), patches.flatten(2), 0.0)
+    values = values - values.amax(dim=2, keepdim=True)
+    weighted = weights[..., None] * basis
+    ridge = 1e-10 * torch.eye(6, dtype=basis.dtype, device=basis.device)
+    normal = basis.T @ weighted + ridge
+    fit = torch.linalg.solve(normal, (weighted * values[..., None]).sum(dim=2))
+    _, bx, by, bxx, byy, bxy = fit.unbind(dim=2)
+    determinant = 4 * bxx * byy - bxy * bxy
+    has_top = (bxx < 0) & (byy < 0) & (determinant > 1e-12)
+    safe = torch.where(has_top, determinant, 1.0)
+    top = torch.stack([bxy * by - 2 * byy * bx, bxy * bx - 2 * bxx * by], dim=2) / safe[..., None]
+    near = has_top & (top.abs() <= radius).all(dim=2)
+    expectation = weights @ grid
+    return (corner + radius + torch.where(near[..., None], top, expectation)).float()
+
+
+def _peak_patches(log_heatmaps: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows around each map's highest cell.
+
+    Returns the cell (x, y) of each window's first element (N, K, 2), the windows (N, K, r, r) with r = 2 radius + 1,
+    -inf outside the map, and whether an element lies inside it.
+    """
+    height, width = log_heatmaps.shape[-2:]
+    side = 2 * radius + 1
+    peak = log_heatmaps.flatten(2).argmax(dim=2)
+    row, column = peak // width, peak % width
+    offsets = torch.arange(side, device=peak.device) - radius
+    rows, columns = row[..., None] + offsets, column[..., None] + offsets
+    inside = ((rows >= 0) & (rows < height))[..., :, None] & ((columns >= 0) & (columns < width))[..., None, :]
+    flat = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
+    patches = log_heatmaps.flatten(2).gather(2, flat.flatten(2)).view(*peak.shape, side, side)
+    corner = torch.stack([column - radius, row - radius], dim=2).to(log_heatmaps.dtype)
+    return corner, patches.masked_fill(~inside, -torch.inf), inside
+
+
+def _grid(radius: int, like: Tensor) -> Tensor:
+    """(x, y) of each element of a flattened window: (r * r, 2)."""
+    steps = torch.arange(2 * radius + 1, device=like.device, dtype=like.dtype)
+    rows, columns = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([columns.flatten(), rows.flatten()], dim=1)
+
+
+def heatmap_cross_entropy(log_heatmaps: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy (N, K) between the softmax over each map and its target, both as distributions over the cells."""
+    flat = targets.flatten(2)
+    distribution = flat / flat.sum(dim=2, keepdim=True).clamp_min(1e-12)
+    return -(distribution * F.log_softmax(log_heatmaps.flatten(2), dim=2)).sum(dim=2)
+
+
+def heatmap_squared_error(log_heatmaps: Tensor, targets: Tensor) -> Tensor:
+    """Summed squared error (N, K) between each map and its target with peak 1, divided by the target's own sum."""
+    error = (log_heatmaps.exp() - targets).square().flatten(2).sum(dim=2)
+    return error / targets.flatten(2).sum(dim=2).clamp_min(1.0)

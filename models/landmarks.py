@@ -1,0 +1,177 @@
+"""Landmark models: a backbone and a head that says where K points lie in the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.backbone import Backbone
+from models.decoders import DECODERS
+from models.heatmaps import local_expectation, parabola_peak, to_pixels
+
+# Cells around a map's peak that the decoder looks at: over 4 sigma of the default target.
+WINDOW_RADIUS = 6
+
+
+@dataclass
+class LandmarkOutput:
+    """points: (N, K, 2) input px, the model's answer; coarse: the same before refinement, None without it;
+    log_heatmaps: (N, K, h, w), None for models without maps."""
+
+    points: Tensor
+    coarse: Tensor | None = None
+    log_heatmaps: Tensor | None = None
+    stride: int = 1
+
+
+class HeatmapHead(nn.Module):
+    """One map per landmark. `activation` says what a map is: softmax (a distribution over cells, left as logits) or
+    sigmoid (a height from 0 to 1, as its logarithm)."""
+
+    def __init__(
+        self, decoder: nn.Module, *, num_landmarks: int, width: int, stride: int, dropout: float, activation: str
+    ) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.dropout = nn.Dropout2d(dropout)
+        self.maps = nn.Conv2d(width, num_landmarks, 1)
+        self.stride = stride
+        self.sigmoid = activation == "sigmoid"
+        nn.init.normal_(self.maps.weight, std=0.01)
+        nn.init.constant_(self.maps.bias, -4.0 if self.sigmoid else 0.0)
+
+    def forward(self, features: list[Tensor]) -> LandmarkOutput:
+        maps = self.maps(self.dropout(self.decoder(features))).float()
+        log_heatmaps = F.logsigmoid(maps) if self.sigmoid else maps
+        decode = local_expectation if self.training else parabola_peak
+        return LandmarkOutput(
+            to_pixels(decode(log_heatmaps, WINDOW_RADIUS), self.stride),
+            log_heatmaps=log_heatmaps,
+            stride=self.stride,
+        )
+
+
+class CoordinateHead(nn.Module):
+    """Pooled features of the coarsest map to displacements from the mean shape."""
+
+    mean_shape: Tensor
+
+    def __init__(
+        self, channels: int, *, mean_shape: Tensor, input_size: tuple[int, int], hidden: int, dropout: float
+    ) -> None:
+        super().__init__()
+        num_landmarks = len(mean_shape)
+        self.layers = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 2 * num_landmarks)
+        )
+        self.register_buffer("mean_shape", mean_shape.float())
+        self.scale = max(input_size)
+        nn.init.normal_(self.layers[-1].weight, std=1e-3)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, features: list[Tensor]) -> LandmarkOutput:
+        displacement = self.layers(features[-1].mean(dim=(2, 3))).float().unflatten(1, (-1, 2))
+        return LandmarkOutput(self.mean_shape + self.scale * displacement)
+
+
+class Refinement(nn.Module):
+    """A small MLP that corrects coordinates, given all of them and the pooled coarsest features. Starts as identity."""
+
+    def __init__(self, channels: int, *, num_landmarks: int, input_size: tuple[int, int], hidden: int = 128) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(channels + 2 * num_landmarks, hidden), nn.ReLU(), nn.Linear(hidden, 2 * num_landmarks)
+        )
+        self.scale = max(input_size)
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, points: Tensor, features: list[Tensor]) -> Tensor:
+        pooled = features[-1].mean(dim=(2, 3)).float()
+        correction = self.layers(torch.cat([pooled, points.flatten(1) / self.scale], dim=1)).float()
+        return points + self.scale * correction.unflatten(1, (-1, 2))
+
+
+class LandmarkHead(nn.Module):
+    """A head with, on demand, a refinement after it."""
+
+    def __init__(self, head: nn.Module, refinement: Refinement | None) -> None:
+        super().__init__()
+        self.first = head
+        self.refinement = refinement
+
+    def forward(self, features: list[Tensor]) -> LandmarkOutput:
+        output: LandmarkOutput = self.first(features)
+        if self.refinement is not None:
+            output.coarse = output.points
+            output.points = self.refinement(output.points, features)
+        return output
+
+
+class LandmarkModel(nn.Module):
+    """(N, 3, H, W) uint8 images to a LandmarkOutput. `backbone` and `head` are the two groups of the optimizer."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> LandmarkOutput:
+        output: LandmarkOutput = self.head(self.backbone(images))
+        return output
+
+
+def build_heatmap_model(
+    *,
+    backbone: str,
+    weights: str,
+    num_landmarks: int,
+    input_size: tuple[int, int],
+    decoder: str,
+    stride: int,
+    width: int,
+    dropout: float,
+    activation: str,
+    refinement: bool,
+) -> LandmarkModel:
+    body = Backbone(backbone, weights, input_size)
+    head = HeatmapHead(
+        DECODERS[decoder](body.levels, stride=stride, width=width),
+        num_landmarks=num_landmarks,
+        width=width,
+        stride=stride,
+        dropout=dropout,
+        activation=activation,
+    )
+    return LandmarkModel(body, LandmarkHead(head, _refinement(body, num_landmarks, input_size, refinement)))
+
+
+def build_coordinate_model(
+    *,
+    backbone: str,
+    weights: str,
+    mean_shape: np.ndarray,
+    input_size: tuple[int, int],
+    hidden: int,
+    dropout: float,
+    refinement: bool,
+) -> LandmarkModel:
+    body = Backbone(backbone, weights, input_size)
+    head = CoordinateHead(
+        body.levels[-1].channels,
+        mean_shape=torch.from_numpy(mean_shape),
+        input_size=input_size,
+        hidden=hidden,
+        dropout=dropout,
+    )
+    return LandmarkModel(body, LandmarkHead(head, _refinement(body, len(mean_shape), input_size, refinement)))
+
+
+def _refinement(body: Backbone, num_landmarks: int, input_size: tuple[int, int], wanted: bool) -> Refinement | None:
+    if not wanted:
+        return None
+    return Refinement(body.levels[-1].channels, num_landmarks=num_landmarks, input_size=input_size)

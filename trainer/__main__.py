@@ -1,0 +1,92 @@
+"""`python -m trainer key=value ...`: Hydra composes the config, the rest is train(). Nothing here imports torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from data.errors import DataError
+from trainer.config.changes import check_resumable
+from trainer.config.store import read_config, register_schemas, to_train_config
+from trainer.errors import TrainingError
+from trainer.run_dir import RunDir
+
+EXIT_CONFIG, EXIT_DATA, EXIT_TRAINING = 2, 3, 4
+
+log = logging.getLogger(__name__)
+
+
+def _run_dir(resume: str | None, fresh: str) -> str:
+    """The resolver behind hydra.run.dir: the run to go on with, or a new folder under outputs/."""
+    if resume is None:
+        return f"outputs/{fresh}"
+    RunDir(Path(resume)).check_exists()
+    return resume
+
+
+OmegaConf.register_new_resolver("run_dir", _run_dir)
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+def run(composed: DictConfig) -> float | None:
+    """One job: a run of its own, or one of a sweep. Returns what an optimizing sweeper is to minimise."""
+    run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    try:
+        if composed.resume is not None:
+            composed = _resumed_config(composed, run_dir)
+        config = to_train_config(composed)
+    except ValueError:
+        run_dir.remove_if_unused()
+        raise
+    from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
+
+    return train(config, run_dir, composed, overrides=list(HydraConfig.get().overrides.task))
+
+
+def _resumed_config(composed: DictConfig, run_dir: RunDir) -> DictConfig:
+    """The config the run was started with, under the overrides that it may be resumed with."""
+    saved = read_config(run_dir.config)
+    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("resume=")]
+    if not overrides:
+        return saved
+    started_with = run_dir.read_environment()["overrides"]
+    asked = hydra.compose("config", overrides=[*started_with, *overrides])
+    to_train_config(asked)
+    for key, (was, now) in check_resumable(saved, asked).items():
+        log.info("resumed with %s=%s (was %s)", key, now, was)
+    return asked
+
+
+def main() -> None:
+    """Runs, and turns each fault into one message and an exit code: 2 configuration, 3 data, 4 training."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here; Hydra would print them its own way and exit 1
+    try:
+        run()
+    except DataError as error:
+        _fail(error, EXIT_DATA)
+    except TrainingError as error:
+        _fail(error, EXIT_TRAINING)
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        _fail(error, EXIT_CONFIG)
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C; the last checkpoint is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a run is told: typed, self-checking, torch-free dataclasses whose values come from conf/."""

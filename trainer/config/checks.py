@@ -1,0 +1,27 @@
+"""Checks that config dataclasses share; each raises ValueError naming the key and the value."""
+
+import math
+from collections.abc import Iterable
+
+
+def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    allowed = tuple(choices)
+    if value not in allowed:
+        raise ValueError(f"{key}={value} is not one of {', '.join(allowed)}")
+
+
+def check_positive(key: str, value: float | None) -> None:
+    """None passes: it means that the option is off."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{key}={value} must be above 0")
+
+
+def check_not_negative(key: str, value: float | None) -> None:
+    """None passes: it means that the option is off."""
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{key}={value} must not be negative")
+
+
+def check_fraction(key: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{key}={value} must lie in 0 to 1")

@@ -1,0 +1,84 @@
+"""Which network (group `model`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.config.checks import check_choice, check_fraction, check_not_negative, check_positive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from models.landmarks import LandmarkModel
+
+
+@dataclass(kw_only=True)
+class ModelConfig(ABC):
+    kind: str
+    backbone: str
+    weights: str
+    dropout: float
+    refinement: bool
+    refinement_weight: float
+
+    def __post_init__(self) -> None:
+        check_fraction("model.dropout", self.dropout)
+        check_not_negative("model.refinement_weight", self.refinement_weight)
+
+    @abstractmethod
+    def build(self, *, mean_shape: np.ndarray, input_size: tuple[int, int], heatmap_loss: str) -> LandmarkModel:
+        """The network for landmarks whose mean shape, (K, 2) in input px, is known; `input_size` is (height, width)."""
+
+
+@dataclass(kw_only=True)
+class HeatmapConfig(ModelConfig):
+    decoder: str
+    stride: int
+    width: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("model.decoder", self.decoder, ("fpn", "unet"))
+        check_positive("model.width", self.width)
+        if self.stride not in (1, 2, 4, 8, 16, 32):
+            raise ValueError(f"model.stride={self.stride} is not one of 1, 2, 4, 8, 16, 32")
+
+    def build(self, *, mean_shape: np.ndarray, input_size: tuple[int, int], heatmap_loss: str) -> LandmarkModel:
+        from models.landmarks import build_heatmap_model
+
+        return build_heatmap_model(
+            backbone=self.backbone,
+            weights=self.weights,
+            num_landmarks=len(mean_shape),
+            input_size=input_size,
+            decoder=self.decoder,
+            stride=self.stride,
+            width=self.width,
+            dropout=self.dropout,
+            activation="sigmoid" if heatmap_loss == "mse" else "softmax",
+            refinement=self.refinement,
+        )
+
+
+@dataclass(kw_only=True)
+class CoordinatesConfig(ModelConfig):
+    hidden: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("model.hidden", self.hidden)
+
+    def build(self, *, mean_shape: np.ndarray, input_size: tuple[int, int], heatmap_loss: str) -> LandmarkModel:
+        from models.landmarks import build_coordinate_model
+
+        return build_coordinate_model(
+            backbone=self.backbone,
+            weights=self.weights,
+            mean_shape=mean_shape,
+            input_size=input_size,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            refinement=self.refinement,
+        )

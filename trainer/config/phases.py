@@ -1,0 +1,98 @@
+"""Optimizers and the two phases of a run (groups `optimizer` and `phases`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from trainer.config.checks import check_choice, check_not_negative, check_positive
+
+if TYPE_CHECKING:
+    from torch import nn, optim
+
+PHASE_NAMES = ("frozen", "finetune")
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    kind: str
+    weight_decay: float
+    betas: list[float]
+    eps: float
+    momentum: float
+    nesterov: bool
+
+    def __post_init__(self) -> None:
+        check_choice("optimizer.kind", self.kind, ("adamw", "adam", "sgd"))
+        check_not_negative("optimizer.weight_decay", self.weight_decay)
+        check_positive("optimizer.eps", self.eps)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas={self.betas} must be two numbers in 0 to 1 (1 excluded)")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum={self.momentum} must lie in 0 to 1 (1 excluded)")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0")
+
+    def build(self, backbone: nn.Module, head: nn.Module) -> optim.Optimizer:
+        from trainer.optimizers import build_optimizer
+
+        return build_optimizer(
+            self.kind,
+            backbone,
+            head,
+            weight_decay=self.weight_decay,
+            betas=(self.betas[0], self.betas[1]),
+            eps=self.eps,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+        )
+
+
+def _changes() -> Any:
+    """An open mapping: what a phase changes of the run's scheduler or optimizer, checked when it is laid over that."""
+    return DictConfig({}, flags={"struct": False})
+
+
+@dataclass(kw_only=True)
+class PhaseConfig:
+    epochs: int
+    backbone_lr_ratio: float
+    batch_norm: str
+    scheduler: Any = field(default_factory=_changes)
+    optimizer: Any = field(default_factory=_changes)
+
+    def __post_init__(self) -> None:
+        check_not_negative("epochs", self.epochs)
+        check_positive("backbone_lr_ratio", self.backbone_lr_ratio)
+        check_choice("batch_norm", self.batch_norm, ("train", "eval"))
+
+
+@dataclass(kw_only=True)
+class FrozenPhaseConfig:
+    epochs: int
+    scheduler: Any = field(default_factory=_changes)
+    optimizer: Any = field(default_factory=_changes)
+
+    def __post_init__(self) -> None:
+        check_not_negative("epochs", self.epochs)
+
+    # A frozen backbone has no rate, and its BatchNorm is always in eval.
+    @property
+    def backbone_lr_ratio(self) -> float:
+        return 0.0
+
+    @property
+    def batch_norm(self) -> str:
+        return "eval"
+
+
+@dataclass(kw_only=True)
+class PhasesConfig:
+    frozen: FrozenPhaseConfig
+    finetune: PhaseConfig
+
+    def __post_init__(self) -> None:
+        if self.frozen.epochs == 0 and self.finetune.epochs == 0:
+            raise ValueError("phases.frozen.epochs=0 and phases.finetune.epochs=0 leave nothing to train")

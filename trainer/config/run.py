@@ -1,0 +1,61 @@
+"""TrainConfig: everything that `python -m trainer` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.config.checks import check_choice, check_positive
+from trainer.config.data import DataConfig
+from trainer.config.models import HeatmapConfig, ModelConfig
+from trainer.config.phases import OptimizerConfig, PhasesConfig
+from trainer.config.schedules import SchedulerConfig
+from trainer.config.tasks import LandmarkTaskConfig
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    task: LandmarkTaskConfig
+    data: DataConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    phases: PhasesConfig
+    seed: int
+    device: str
+    precision: str
+    channels_last: bool
+    accumulation: int
+    clip_norm: float | None
+    ema_decay: float | None
+    early_stopping_epochs: int | None
+    max_steps: int | None
+    max_minutes: float | None
+    resume: str | None
+
+    def __post_init__(self) -> None:
+        check_choice("device", self.device.split(":")[0], ("auto", "cpu", "cuda", "mps"))
+        check_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError("precision=fp16 does not train on device=cpu; use precision=bf16 or fp32")
+        for name in ("accumulation", "clip_norm", "early_stopping_epochs", "max_steps", "max_minutes"):
+            check_positive(name, getattr(self, name))
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay} must lie between 0 and 1; null turns the average off")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if isinstance(self.model, HeatmapConfig):
+            for name in ("input_height", "input_width"):
+                value = getattr(self.data, name)
+                if value % self.model.stride:
+                    raise ValueError(f"data.{name}={value} is not a multiple of model.stride={self.model.stride}")
+        has_heatmap = isinstance(self.model, HeatmapConfig) and self.task.loss.heatmap_weight > 0
+        refines = self.model.refinement and self.model.refinement_weight > 0
+        if not has_heatmap and not refines and self.task.loss.points_weight == 0:
+            raise ValueError(f"task.loss.points_weight=0.0 leaves model={self.model.kind} without a loss")
+        if self.early_stopping_epochs is not None and self.data.val_fraction == 0 and self.data.kind == "phantom":
+            raise ValueError(
+                f"early_stopping_epochs={self.early_stopping_epochs} needs a validation split; data.val_fraction=0.0"
+            )

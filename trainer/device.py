@@ -1,0 +1,59 @@
+"""Where and in which precision tensors are computed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """One device under one precision and memory layout."""
+
+    device: torch.device
+    precision: str  # fp32, bf16, fp16
+    channels_last: bool
+
+    def autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(
+            self.device.type, dtype=_AUTOCAST_TYPES.get(self.precision), enabled=self.precision != "fp32"
+        )
+
+    def grad_scaler(self) -> torch.amp.GradScaler:
+        """Scales losses under fp16, whose gradients would underflow; does nothing otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def place(self, model: nn.Module) -> nn.Module:
+        if self.channels_last:
+            return model.to(self.device, memory_format=torch.channels_last)
+        return model.to(self.device)
+
+    def send(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        sent = {
+            key: value
+            if self.device.type == "mps" and value.dtype == torch.float64
+            else value.to(self.device, non_blocking=True)
+            for key, value in batch.items()
+        }
+        if self.channels_last:
+            sent["image"] = sent["image"].to(memory_format=torch.channels_last)
+        return sent
+
+
+def build_compute(device: str, precision: str, channels_last: bool) -> Compute:
+    """Raises ValueError where this machine has no such device or the device no such precision."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device}: torch finds no CUDA device here; use device=cpu or device=auto")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device={device}: torch finds no Metal device here; use device=cpu or device=auto")
+    if chosen.type == "cpu" and precision == "fp16":
+        raise ValueError("precision=fp16 does not train on a CPU; use precision=bf16 or fp32")
+    return Compute(chosen, precision, channels_last)

@@ -1,0 +1,91 @@
+"""CSV logs that survive a kill: one row per update (LRHistory), one per evaluation (MetricLog)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.loop import StepRecord
+from trainer.optimizers import GROUPS
+from trainer.run_dir import write_text
+
+LR_COLUMNS = (
+    "iteration", "epoch", "phase", "phase_step", "cycle", *(f"lr_{group}" for group in GROUPS), "momentum", "loss",
+    "grad_norm", "skipped",
+)  # fmt: skip
+METRIC_COLUMNS = ("epoch", "phase", "phase_epoch", "iteration", "train_loss", "seconds")
+
+
+class CsvLog:
+    """Rows appended and flushed one by one. On resume, rows from after the checkpoint are cut off first."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], keep_rows: int) -> None:
+        """Continue a log with its first `keep_rows` rows; 0 begins it anew. A torn last row is never kept.
+
+        Raises:
+            ValueError: the file has fewer whole rows.
+        """
+        self.columns = columns
+        header = _line(columns)
+        kept = ""
+        if keep_rows > 0:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            whole = [line for line in lines[1:] if line.endswith("\n")]
+            if len(whole) < keep_rows:
+                raise ValueError(f"{path} has {len(whole)} rows, but the checkpoint was written after {keep_rows}")
+            kept = "".join(whole[:keep_rows])
+        write_text(path, header + kept)
+        self._file = path.open("a", encoding="utf-8", newline="")
+
+    def append(self, row: dict[str, Any]) -> None:
+        self._file.write(_line([row[column] for column in self.columns]))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Logs:
+    history: LRHistory
+    metrics: CsvLog
+
+    def close(self) -> None:
+        self.history.close()
+        self.metrics.close()
+
+
+class LRHistory:
+    """lr_history.csv: the learning rates that each update really used."""
+
+    def __init__(self, path: Path, keep_rows: int) -> None:
+        self._log = CsvLog(path, LR_COLUMNS, keep_rows)
+
+    def append(self, record: StepRecord, *, phase: str, epoch: int) -> None:
+        """`epoch` counts from 1 over the run. A group that the phase does not train has an empty rate."""
+        self._log.append(
+            {
+                "iteration": record.iteration,
+                "epoch": epoch,
+                "phase": phase,
+                "phase_step": record.phase_step,
+                "cycle": record.cycle,
+                **{f"lr_{group}": record.rates.get(group, "") for group in GROUPS},
+                "momentum": record.momentum,
+                "loss": record.loss,
+                "grad_norm": record.grad_norm,
+                "skipped": int(record.skipped),
+            }
+        )
+
+    def close(self) -> None:
+        self._log.close()
+
+
+def _line(values: Any) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()

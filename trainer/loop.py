@@ -1,0 +1,129 @@
+"""The one training loop, for the range test and both phases, and evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.device import Compute
+from trainer.optimizers import gradient_norm, momentum_of, set_rates
+from trainer.schedules import Schedule
+from trainer.state import TrainState
+from trainer.tasks.landmarks import LandmarkTask
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer update, with the rates it used.
+
+    `skipped`: loss or gradient was not finite, so nothing was changed; `faulty`: and fp16's loss scale, which is found
+    by overflowing now and then, does not explain it.
+    """
+
+    iteration: int
+    phase_step: int
+    cycle: int
+    rates: dict[str, float]
+    momentum: float
+    loss: float  # mean over the micro-batches
+    grad_norm: float
+    skipped: bool
+    faulty: bool
+    indices: list[int]  # of the records in the batch
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """How a batch becomes an update, whatever the phase."""
+
+    task: LandmarkTask
+    compute: Compute
+    accumulation: int  # micro-batches summed
+    clip_norm: float | None
+
+
+def train_steps(
+    state: TrainState,
+    batches: Iterator[Batch],
+    schedule: Schedule,
+    *,
+    steps: int,
+    backbone_lr_ratio: float,
+    rule: UpdateRule,
+) -> Iterator[StepRecord]:
+    """Make `steps` updates from where `state` is in its phase, one record each."""
+    optimizer = state.optimizer
+    assert optimizer is not None
+    for _ in range(steps):
+        lr, momentum = schedule.lr_at(state.phase_step), schedule.momentum_at(state.phase_step)
+        rates = set_rates(optimizer, lr, backbone_lr_ratio, momentum)
+
+        # One update: forward and backward over the micro-batches, then a step unless something is not finite.
+        loss_sum, indices = 0.0, []
+        optimizer.zero_grad(set_to_none=True)
+        for _ in range(rule.accumulation):
+            batch = rule.compute.send(next(batches))
+            with rule.compute.autocast():
+                output = state.model(batch["image"])
+            loss = rule.task.loss(output, batch)
+            state.scaler.scale(loss / rule.accumulation).backward()
+            loss_sum += loss.item()
+            indices += batch["index"].tolist()
+        state.scaler.unscale_(optimizer)
+        norm = gradient_norm(optimizer, rule.clip_norm).item()
+        finite = math.isfinite(loss_sum) and math.isfinite(norm)
+        if finite:
+            state.scaler.step(optimizer)
+            if state.ema is not None:
+                state.ema.update_parameters(state.model)
+        state.scaler.update()
+
+        record = StepRecord(
+            iteration=state.iteration,
+            phase_step=state.phase_step,
+            cycle=schedule.cycle_at(state.phase_step),
+            rates=rates,
+            momentum=momentum_of(optimizer),
+            loss=loss_sum / rule.accumulation,
+            grad_norm=norm,
+            skipped=not finite,
+            faulty=not finite and not (state.scaler.is_enabled() and math.isfinite(loss_sum)),
+            indices=indices,
+        )
+        state.iteration += 1
+        state.phase_step += 1
+        yield record
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], task: LandmarkTask, compute: Compute
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The mean loss over the images, and the task's predictions, row by row in the order of the batches.
+
+    Training modes are put back as they were.
+    """
+    modes = [module.training for module in model.modules()]
+    model.eval()
+    losses: list[float] = []
+    counts: list[int] = []
+    parts: list[dict[str, Any]] = []
+    for cpu_batch in batches:
+        batch = compute.send(cpu_batch)
+        with compute.autocast():
+            output = model(batch["image"])
+        losses.append(task.loss(output, batch).item())
+        counts.append(len(batch["image"]))
+        parts.append(task.predictions(output, batch))
+    for module, training in zip(model.modules(), modes, strict=True):
+        module.training = training
+    predictions = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return float(np.average(losses, weights=counts)), predictions

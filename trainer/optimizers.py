@@ -1,0 +1,67 @@
+"""Optimizers with named groups: backbone and head, each with and without weight decay."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn, optim
+
+GROUPS = ("backbone", "head")
+
+
+def build_optimizer(
+    kind: str,
+    backbone: nn.Module,
+    head: nn.Module,
+    *,
+    weight_decay: float,
+    betas: tuple[float, float],
+    eps: float,
+    momentum: float,
+    nesterov: bool,
+) -> optim.Optimizer:
+    """The optimizer over the parameters that have gradients. Rates are set before each update (see set_rates).
+
+    Norms and biases, the parameters of one dimension, are not decayed.
+    """
+    groups = []
+    for name, module in (("backbone", backbone), ("head", head)):
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for decay, parameters in (
+            (weight_decay, [parameter for parameter in trained if parameter.ndim > 1]),
+            (0.0, [parameter for parameter in trained if parameter.ndim <= 1]),
+        ):
+            if parameters:
+                groups.append({"params": parameters, "weight_decay": decay, "name": name})
+    if kind == "sgd":
+        return optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=nesterov)
+    family = optim.AdamW if kind == "adamw" else optim.Adam
+    return family(groups, lr=0.0, betas=betas, eps=eps)
+
+
+def set_rates(
+    optimizer: optim.Optimizer, lr: float, backbone_lr_ratio: float, momentum: float | None
+) -> dict[str, float]:
+    """Give the head `lr` and the backbone `lr * backbone_lr_ratio`; returns the rate of each group that is trained.
+
+    `momentum`, where not None, becomes SGD's momentum or Adam's first beta.
+    """
+    used = {}
+    for group in optimizer.param_groups:
+        group["lr"] = lr * backbone_lr_ratio if group["name"] == "backbone" else lr
+        used[group["name"]] = group["lr"]
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        elif momentum is not None:
+            group["momentum"] = momentum
+    return used
+
+
+def momentum_of(optimizer: optim.Optimizer) -> float:
+    group = optimizer.param_groups[0]
+    return float(group["betas"][0] if "betas" in group else group["momentum"])
+
+
+def gradient_norm(optimizer: optim.Optimizer, clip_norm: float | None) -> torch.Tensor:
+    """The norm of all gradients; they are scaled down to `clip_norm` where that is smaller."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm)

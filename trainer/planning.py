@@ -1,0 +1,157 @@
+"""The plan of a run: how many updates each phase makes, under which schedule."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+
+from trainer.config.phases import PHASE_NAMES
+from trainer.config.run import TrainConfig
+from trainer.loop import UpdateRule, evaluate, train_steps
+from trainer.phases import Phase, freeze, set_training_modes
+from trainer.run_data import RunData
+from trainer.schedule_advice import schedule_warnings
+from trainer.state import Snapshot, TrainState
+
+log = logging.getLogger(__name__)
+
+TRIAL_UPDATES = 4
+
+
+def planned_steps(config: TrainConfig, updates_per_epoch: int) -> dict[str, int]:
+    """The updates of each phase's epochs, before any budget."""
+    return {name: getattr(config.phases, name).epochs * updates_per_epoch for name in PHASE_NAMES}
+
+
+def cut_to_steps(planned: dict[str, int], max_steps: int) -> dict[str, int]:
+    """The planned updates of each phase, all shortened by one factor so that they sum to `max_steps` at most.
+
+    Every phase that was planned keeps at least one update.
+    """
+    total = sum(planned.values())
+    if total <= max_steps:
+        return planned
+    return {phase: max(1, steps * max_steps // total) if steps else 0 for phase, steps in planned.items()}
+
+
+def cut_to_seconds(planned: dict[str, int], seconds_per_step: dict[str, float], seconds: float) -> dict[str, int]:
+    """The planned updates, shortened by one factor so that they fit into `seconds`.
+
+    `seconds_per_step` holds an update and its share of the evaluations.
+    """
+    needed = sum(steps * seconds_per_step[phase] for phase, steps in planned.items() if steps)
+    if needed <= seconds:
+        return planned
+    return {phase: max(1, int(steps * seconds / needed)) if steps else 0 for phase, steps in planned.items()}
+
+
+def build_phases(
+    config: TrainConfig, total_steps: dict[str, int], updates_per_epoch: int, monitor_mode: str
+) -> list[Phase]:
+    """The phases that make updates. Where a budget shortened one, or cycles were fitted, it ends with a whole cycle."""
+    phases = []
+    for name in PHASE_NAMES:
+        settings, steps = getattr(config.phases, name), total_steps[name]
+        if steps == 0:
+            continue
+        shortened = steps < settings.epochs * updates_per_epoch
+        steps = settings.scheduler.usable_steps(steps, updates_per_epoch, shortened)
+        phases.append(
+            Phase(
+                name=name,
+                frozen=name == "frozen",
+                schedule=settings.scheduler.build(
+                    total_steps=steps,
+                    steps_per_epoch=updates_per_epoch,
+                    monitor_mode=monitor_mode,
+                    shortened=shortened,
+                ),
+                total_steps=steps,
+                steps_per_epoch=updates_per_epoch,
+                backbone_lr_ratio=settings.backbone_lr_ratio,
+                batch_norm=settings.batch_norm,
+            )
+        )
+    return phases
+
+
+def grant_steps(
+    config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, seconds_left: float | None
+) -> dict[str, int]:
+    """The updates of each phase: those of its epochs, within the budgets of updates and minutes."""
+    planned = planned_steps(config, data.updates_per_epoch)
+    granted = planned if config.max_steps is None else cut_to_steps(planned, config.max_steps)
+    if seconds_left is not None:
+        phases = build_phases(config, granted, data.updates_per_epoch, rule.task.monitor_mode)
+        seconds_per_step = measure_seconds_per_step(phases, state, config, data, rule)
+        granted = cut_to_seconds(granted, seconds_per_step, seconds_left)
+    if granted != planned:
+        cuts = ", ".join(f"{name} to {granted[name]} of {planned[name]} updates" for name in planned if planned[name])
+        log.info("the budget shortens %s; cycles are fitted into them", cuts)
+    return granted
+
+
+def plan_warnings(phases: list[Phase]) -> list[str]:
+    return [
+        warning
+        for phase in phases
+        for warning in schedule_warnings(
+            phase.schedule, total_steps=phase.total_steps, steps_per_epoch=phase.steps_per_epoch, phase=phase.name
+        )
+    ]
+
+
+def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int]) -> None:
+    """Raises ValueError where the asked plan would change a phase that has begun and whose schedule forbids it."""
+    begun = PHASE_NAMES.index(state.phase)
+    for position, name in enumerate(PHASE_NAMES[: begun + 1]):
+        was, now = state.total_steps[name], asked[name]
+        if was == now:
+            continue
+        key = f"phases.{name}.epochs"
+        if position < begun:
+            raise ValueError(f"{key}: this phase has ended ({was} updates), {state.phase} has begun; leave it as it was")
+        if getattr(config.phases, name).scheduler.depends_on_length:
+            raise ValueError(
+                f"{key}: {state.phase_step} of {was} updates were made under a schedule that is shaped by the phase's "
+                "length; only constant, plateau and clr with a step_size can be extended once begun"
+            )
+        if now < state.phase_step:
+            raise ValueError(f"{key}: {state.phase_step} updates were made already, {now} are fewer")
+
+
+def measure_seconds_per_step(
+    phases: list[Phase], state: TrainState, config: TrainConfig, data: RunData, rule: UpdateRule
+) -> dict[str, float]:
+    """Time a few updates of each phase and an evaluation. Leaves no trace: the state is put back as it was."""
+    snapshot = Snapshot(state)
+    measured = {}
+    try:
+        evaluation = _seconds_per_evaluation(state, data, rule)
+        for phase in phases:
+            freeze(state.model, phase)
+            set_training_modes(state.model, phase)
+            state.optimizer = getattr(config.phases, phase.name).optimizer.build(state.backbone, state.head)
+            state.phase_step = 0
+            steps = min(TRIAL_UPDATES, phase.total_steps)
+            batches = data.training_batches(first_epoch=0, first_step=0, last_step=steps)
+            durations, begun = [], time.perf_counter()
+            for _ in train_steps(
+                state, batches, phase.schedule, steps=steps, backbone_lr_ratio=phase.backbone_lr_ratio, rule=rule
+            ):
+                durations.append(time.perf_counter() - begun)
+                begun = time.perf_counter()
+            update = statistics.median(durations[1:] or durations)  # the first warms up
+            measured[phase.name] = update + evaluation / phase.steps_per_epoch
+    finally:
+        snapshot.restore(state)
+    return measured
+
+
+def _seconds_per_evaluation(state: TrainState, data: RunData, rule: UpdateRule) -> float:
+    if not data.validates:
+        return 0.0
+    begun = time.perf_counter()
+    evaluate(state.evaluated_model, data.evaluation_batches("val"), rule.task, rule.compute)
+    return time.perf_counter() - begun

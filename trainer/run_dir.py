@@ -1,0 +1,111 @@
+"""Every path in a run directory, and the way files get there: written aside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class RunDir:
+    """The folder that holds all of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.csv"
+
+    @property
+    def lr_history(self) -> Path:
+        return self.path / "lr_history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def previous_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
+    def best_weights(self) -> Path:
+        return self.path / "checkpoints" / "best.safetensors"
+
+    def check_exists(self) -> None:
+        """Raises ValueError where there is no run to go on with."""
+        if not self.config.is_file():
+            raise ValueError(f"resume={self.path} is not a run directory: it has no {self.config.name}")
+
+    def create(self) -> None:
+        self.plots.mkdir(parents=True, exist_ok=True)
+        self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+
+    def remove_if_unused(self) -> None:
+        """Take away the folder of a run that never began; one with a config is somebody's run."""
+        if self.path.is_dir() and not self.config.exists() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def read_environment(self) -> dict[str, Any]:
+        environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
+        return environment
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, flushed to disk, once the block ends well."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_atomically(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

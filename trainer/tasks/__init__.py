@@ -1,0 +1,1 @@
+"""One module per task: its target, loss, metrics, predictions and pictures."""

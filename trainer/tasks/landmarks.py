@@ -1,0 +1,199 @@
+"""The landmark task: losses on heatmaps and coordinates, predictions in original pixels, metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.datasets import to_original
+from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
+from models.landmarks import LandmarkOutput
+from trainer.tasks.landmark_metrics import landmark_metrics, per_landmark_table, radial_errors
+
+
+@dataclass(frozen=True)
+class PointLoss:
+    """A loss of coordinate differences in input px, per landmark: mean over x and y."""
+
+    kind: str  # l1, smooth_l1, wing
+    wing_width: float
+    wing_curvature: float
+
+    def __call__(self, points: Tensor, target: Tensor) -> Tensor:
+        """(N, K, 2) and (N, K, 2) to (N, K)."""
+        if self.kind == "l1":
+            return (points - target).abs().mean(dim=-1)
+        if self.kind == "smooth_l1":
+            return F.smooth_l1_loss(points, target, reduction="none").mean(dim=-1)
+        return self._wing((points - target).abs()).mean(dim=-1)
+
+    def _wing(self, distance: Tensor) -> Tensor:
+        """Feng et al. 2018 (arXiv:1711.06753), equation 5: w ln(1 + d / epsilon) below w, d - C above."""
+        width, curvature = self.wing_width, self.wing_curvature
+        offset = width - width * math.log(1 + width / curvature)
+        return torch.where(distance < width, width * torch.log1p(distance / curvature), distance - offset)
+
+
+class LandmarkTask:
+    """What is learnt and how it is judged. Missing landmarks count nowhere."""
+
+    def __init__(
+        self,
+        *,
+        landmark_names: list[str],
+        in_mm: bool,
+        heatmap_loss: str,
+        heatmap_weight: float,
+        sigma: float,
+        point_loss: PointLoss,
+        points_weight: float,
+        refinement_weight: float,
+        sdr_thresholds: Sequence[float],
+        nme: str | None,
+        nme_landmarks: Sequence[int] | None,
+        monitor: str | None,
+        num_overlays: int,
+    ) -> None:
+        for landmark in nme_landmarks or ():
+            if not 0 <= landmark < len(landmark_names):
+                raise ValueError(
+                    f"task.nme_landmarks={list(nme_landmarks or ())}: there is no landmark {landmark}, "
+                    f"they count from 0 to {len(landmark_names) - 1}"
+                )
+        self.landmark_names = landmark_names
+        self.heatmap_loss = heatmap_cross_entropy if heatmap_loss == "cross_entropy" else heatmap_squared_error
+        self.heatmap_weight = heatmap_weight
+        self.sigma = sigma
+        self.point_loss = point_loss
+        self.points_weight = points_weight
+        self.refinement_weight = refinement_weight
+        self.sdr_thresholds = sdr_thresholds
+        self.nme = nme
+        self.nme_landmarks = nme_landmarks
+        self.num_overlays = num_overlays
+        self.unit = "mm" if in_mm else "px"
+        self.monitor = monitor or f"mre_{self.unit}"
+        if self.monitor not in self.metric_names:
+            raise ValueError(f"task.monitor={self.monitor} is not a metric of this run: {', '.join(self.metric_names)}")
+
+    def monitor_of(self, measured: dict[str, float]) -> float:
+        """The value that chooses the best epoch: the monitor, or the training loss where nothing is validated."""
+        return measured[self.monitor if self.monitor in measured else "train_loss"]
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(self.metrics(_one_perfect_prediction(len(self.landmark_names), self.unit == "mm")))
+
+    @property
+    def validation_columns(self) -> tuple[str, ...]:
+        """What an evaluation adds to a row of metrics.csv."""
+        return ("val_loss", *self.metric_names)
+
+    def summary(self, measured: dict[str, float]) -> str:
+        """A line about an evaluation for a person who waits."""
+        parts = [f"loss {measured['train_loss']:.4f}"]
+        if "val_loss" in measured:
+            parts.append(f"val loss {measured['val_loss']:.4f}")
+            parts.append(f"MRE {measured[f'mre_{self.unit}']:.2f} {self.unit}")
+            parts += [
+                f"{name} {measured[name]:.4g}" for name in (self.monitor, "nme") if name in measured and "mre" not in name
+            ]
+        return "  ".join(parts)
+
+    @property
+    def monitor_mode(self) -> str:
+        return "max" if self.monitor.startswith("sdr") else "min"
+
+    def loss(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Tensor:
+        """Mean over the landmarks that are there; of those that augmentation moved out of the frame none for models
+        with heatmaps, which have no cell for them."""
+        target, visible = batch["points"], batch["visible"]
+        coarse = output.points if output.coarse is None else output.coarse
+        total = output.points.new_zeros(())
+        if output.log_heatmaps is not None:
+            height, width = output.log_heatmaps.shape[-2:]
+            visible = visible & self._near_frame(target, (height, width), output.stride)
+            if self.heatmap_weight:
+                targets = gaussian_heatmaps(target, (height, width), output.stride, self.sigma)
+                losses = self.heatmap_loss(output.log_heatmaps, targets)
+                total = total + self.heatmap_weight * _mean_where(losses, visible)
+        if self.points_weight:
+            total = total + self.points_weight * _mean_where(self.point_loss(coarse, target), visible)
+        if output.coarse is not None and self.refinement_weight:
+            total = total + self.refinement_weight * _mean_where(self.point_loss(output.points, target), visible)
+        return total
+
+    def _near_frame(self, points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+        """Whether (N, K, 2) points lie in the frame or within one sigma of it, where a map still shows their flank."""
+        margin = self.sigma * stride
+        limit = points.new_tensor([size[1] * stride - 1.0, size[0] * stride - 1.0])
+        return ((points >= -margin) & (points <= limit + margin)).all(dim=-1)
+
+    def predictions(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """index (N,), points and truth (N, K, 2) in original px, spacing_mm (N,)."""
+        points = output.points.float().cpu().numpy().astype(np.float64)
+        return {
+            "index": batch["index"].cpu().numpy(),
+            "points": to_original(points, batch["affine"].cpu().numpy()),
+            "truth": batch["truth"].cpu().numpy(),
+            "spacing_mm": batch["spacing_mm"].cpu().numpy(),
+        }
+
+    def metrics(self, predictions: dict[str, np.ndarray]) -> dict[str, float]:
+        return landmark_metrics(
+            predictions["points"],
+            predictions["truth"],
+            predictions["spacing_mm"],
+            sdr_thresholds=self.sdr_thresholds,
+            nme=self.nme,
+            nme_landmarks=self.nme_landmarks,
+        )
+
+    def per_landmark(self, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
+        return per_landmark_table(
+            predictions["points"],
+            predictions["truth"],
+            predictions["spacing_mm"],
+            self.landmark_names,
+            self.sdr_thresholds,
+        )
+
+    def table(self, predictions: dict[str, np.ndarray], image_names: Sequence[str], split: str) -> pd.DataFrame:
+        """A row per image: name, split, predicted coordinates in original px, errors per landmark and their mean."""
+        errors = radial_errors(predictions["points"], predictions["truth"])
+        if self.unit == "mm":
+            errors = errors * predictions["spacing_mm"][:, None]
+        columns: dict[str, object] = {
+            "image": [image_names[index] for index in predictions["index"]],
+            "split": split,
+            f"mre_{self.unit}": image_means(errors),
+        }
+        for landmark, name in enumerate(self.landmark_names):
+            columns[f"{name}_x"] = predictions["points"][:, landmark, 0]
+            columns[f"{name}_y"] = predictions["points"][:, landmark, 1]
+            columns[f"{name}_error_{self.unit}"] = errors[:, landmark]
+        return pd.DataFrame(columns)
+
+
+def image_means(errors: np.ndarray) -> np.ndarray:
+    """Mean error (N,) of each image over the landmarks it has; NaN where it has none."""
+    present = np.isfinite(errors)
+    total = np.where(present, errors, 0).sum(axis=1)
+    return np.where(present.any(axis=1), total / np.maximum(present.sum(axis=1), 1), np.nan)
+
+
+def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def _one_perfect_prediction(num_landmarks: int, in_mm: bool) -> dict[str, np.ndarray]:
+    """The smallest input that yields every metric's name."""
+    points = np.arange(2.0 * num_landmarks).reshape(1, num_landmarks, 2)
+    return {"points": points, "truth": points, "spacing_mm": np.array([1.0 if in_mm else np.nan])}

@@ -1,0 +1,191 @@
+"""One whole run, from a typed config to a report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from data.datasets import LandmarkDataset, mean_shape_in_input
+from data.loaders import updates_per_epoch
+from models.backbone import check_name
+from trainer import checkpoint
+from trainer.config.run import TrainConfig
+from trainer.device import Compute, build_compute
+from trainer.environment import describe_environment
+from trainer.history import METRIC_COLUMNS, CsvLog, LRHistory, Logs
+from trainer.loop import UpdateRule
+from trainer.outcome import write_outcome
+from trainer.phases import Phase, StopRule, freeze, run_phase
+from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
+from trainer.plots import plot_schedule
+from trainer.run_data import RunData
+from trainer.run_dir import RunDir, write_json, write_text
+from trainer.state import TrainState, build_ema
+
+log = logging.getLogger(__name__)
+
+
+def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides: list[str]) -> float:
+    """Train what `config` says, or go on with it, and leave all of it in `run_dir`.
+
+    `composed` and `overrides`: the config before it was typed, and what was typed on the command line; both are
+    written down. Returns the best value of the monitored metric.
+    """
+    started = time.perf_counter()
+
+    # What can be refused before any data is read.
+    compute = build_compute(config.device, config.precision, config.channels_last)
+    check_name(config.model.backbone)
+    saved = _open_run(config, run_dir, composed, overrides)
+
+    # Data, task, model, optimizer state.
+    torch.manual_seed(config.seed)
+    data = _build_data(config, run_dir)
+    task = config.task.build(
+        landmark_names=data.records.landmark_names,
+        in_mm=data.records.in_mm,
+        refinement_weight=config.model.refinement_weight,
+    )
+    rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
+    state = _build_state(config, data, compute)
+    if saved is not None:
+        state.load(saved)
+
+    # The plan: how many updates each phase makes, under which schedule.
+    seconds_left = None if config.max_minutes is None else 60 * config.max_minutes - state.seconds
+    _grant_steps(config, state, data, rule, seconds_left)
+    if state.finished:
+        log.info("%s is finished, nothing was changed; more epochs (where the schedule permits) go on", run_dir.path)
+        return state.best_value
+    phases = build_phases(config, state.total_steps, data.updates_per_epoch, task.monitor_mode)
+    plot_schedule(run_dir.plots / "schedule.png", phases)
+    warnings = plan_warnings(phases)
+    _announce(data, phases, warnings)
+
+    # Training, phase by phase.
+    stop_rule = StopRule(config.early_stopping_epochs, None if seconds_left is None else started + seconds_left)
+    metric_columns = METRIC_COLUMNS + (task.validation_columns if data.validates else ())
+    logs = Logs(
+        LRHistory(run_dir.lr_history, keep_rows=state.iteration),
+        CsvLog(run_dir.metrics, metric_columns, keep_rows=state.evaluations),
+    )
+    first = [phase.name for phase in phases].index(state.phase) if state.phase else 0
+    for position, phase in enumerate(phases[first:], first):
+        _enter(phase, state, config, saved)
+        steps_after = sum(later.total_steps for later in phases[position + 1 :])
+        run_phase(
+            phase,
+            state,
+            data,
+            update_rule=rule,
+            stop_rule=stop_rule,
+            logs=logs,
+            run_dir=run_dir,
+            steps_after=steps_after,
+        )
+    logs.close()
+
+    # What it came to.
+    write_outcome(run_dir, state, phases, data, rule, composed, warnings)
+    state.finished = True
+    checkpoint.save(run_dir, state)
+    return state.best_value
+
+
+def _open_run(
+    config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides: list[str]
+) -> dict[str, Any] | None:
+    """Write down what is run, or find where to go on: the newest checkpoint of a resumed run."""
+    if config.resume is None:
+        if run_dir.config.exists():
+            raise ValueError(f"{run_dir.path} already holds a run; go on with it by resume={run_dir.path}")
+        run_dir.create()
+        write_json(run_dir.environment, describe_environment(overrides))
+        write_text(run_dir.config, OmegaConf.to_yaml(composed, resolve=True))
+        return None
+    write_text(run_dir.config, OmegaConf.to_yaml(composed, resolve=True))
+    saved = checkpoint.load(run_dir)
+    if saved is None:
+        log.info("%s has no checkpoint yet: it starts from the beginning", run_dir.path)
+    else:
+        log.info("resumed %s after update %d (%s)", run_dir.path, saved["iteration"], saved["phase"])
+    return saved
+
+
+def _build_data(config: TrainConfig, run_dir: RunDir) -> RunData:
+    settings = config.data
+    records = settings.build(run_dir.splits)
+    augmentation = settings.augmentation.build(len(records.landmark_names))
+    train, plain = (
+        LandmarkDataset(
+            records,
+            input_size=(settings.input_height, settings.input_width),
+            fit=settings.fit,
+            augmentation=chosen,
+            seed=config.seed,
+            cache_gb=settings.cache_gb / 2,
+        )
+        for chosen in (augmentation, None)
+    )
+    num_train = len(records.indices("train"))
+    return RunData(
+        records=records,
+        train=train,
+        plain=plain,
+        batch_size=settings.batch_size,
+        updates_per_epoch=updates_per_epoch(num_train, settings.batch_size, config.accumulation),
+        accumulation=config.accumulation,
+        seed=config.seed,
+        workers=settings.workers,
+    )
+
+
+def _build_state(config: TrainConfig, data: RunData, compute: Compute) -> TrainState:
+    input_size = (config.data.input_height, config.data.input_width)
+    model = config.model.build(
+        mean_shape=mean_shape_in_input(data.records, input_size, config.data.fit),
+        input_size=input_size,
+        heatmap_loss=config.task.loss.heatmap,
+    )
+    placed = compute.place(model)
+    return TrainState(placed, build_ema(placed, config.ema_decay), compute.grad_scaler())
+
+
+def _grant_steps(
+    config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, seconds_left: float | None
+) -> None:
+    """Plan a fresh run; hold a resumed one to its plan, but for phases that were given other epochs."""
+    if not state.total_steps:
+        state.total_steps = grant_steps(config, state, data, rule, seconds_left)
+        return
+    if config.max_steps is not None or config.max_minutes is not None:
+        return
+    asked = planned_steps(config, data.updates_per_epoch)
+    if asked != state.total_steps:
+        check_extension(state, config, asked)
+        state.total_steps = asked
+        state.finished = False
+
+
+def _announce(data: RunData, phases: list[Phase], warnings: list[str]) -> None:
+    counts = ", ".join(f"{len(data.records.indices(split))} {split}" for split in ("train", "val", "test"))
+    plan = ", ".join(f"{phase.name} {phase.num_epochs} epochs = {phase.total_steps} updates" for phase in phases)
+    log.info("images: %s; plan: %s", counts, plan)
+    for warning in warnings:
+        log.warning("advice: %s", warning)
+
+
+def _enter(phase: Phase, state: TrainState, config: TrainConfig, saved: dict[str, Any] | None) -> None:
+    """Make ready for a phase: what is trained, a fresh optimizer, the cycle's first step; or where it was left."""
+    freeze(state.model, phase)
+    state.optimizer = getattr(config.phases, phase.name).optimizer.build(state.backbone, state.head)
+    if state.phase == phase.name:
+        if saved is not None:
+            state.optimizer.load_state_dict(saved["optimizer"])
+        return
+    state.epochs_before = state.epochs_done
+    state.phase, state.phase_step, state.monitors = phase.name, 0, []
