@@ -11,7 +11,7 @@ import numpy as np
 from data.geometry import Affine, apply, around, compose, identity, mirror, translation
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Augmentation:
     noise: float
     dropout_holes: int
     dropout_size: float  # of the input size
-    intensity: Any = field(init=False)
+    intensity: tuple[Any, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         steps = []
@@ -43,7 +43,7 @@ class Augmentation:
             steps.append(A.CLAHE(p=self.clahe))
         if self.noise:
             steps.append(A.GaussNoise(std_range=(0.0, self.noise), p=1.0))
-        object.__setattr__(self, "intensity", A.Compose(steps) if steps else None)
+        object.__setattr__(self, "intensity", tuple(steps))
 
     def random_affine(self, rng: np.random.Generator, input_size: tuple[int, int]) -> tuple[Affine, bool]:
         """Input px -> input px, and whether it mirrors."""
@@ -66,9 +66,9 @@ class Augmentation:
 
     def change_intensity(self, rng: np.random.Generator, image: np.ndarray, points: np.ndarray) -> np.ndarray:
         """`image` (H, W) or (H, W, 3) uint8 after exposure changes and holes; holes spare the landmarks (K, 2)."""
-        if self.intensity is not None:
-            self.intensity.set_random_seed(int(rng.integers(2**31)))
-            image = self.intensity(image=image)["image"]
+        for step in self.intensity:
+            step.set_random_seed(int(rng.integers(2**31)))  # each its own, else all would draw the same numbers
+            image = step(image=image)["image"]
         if self.dropout_holes:
             image = self._punch_holes(rng, image.copy(), points)
         return image
@@ -77,11 +77,11 @@ class Augmentation:
         height, width = image.shape[:2]
         for _ in range(rng.integers(self.dropout_holes + 1)):
             size = rng.uniform(0.2, 1, 2) * self.dropout_size * (width, height)
-            left, top = rng.uniform(0, (width, height) - size)
-            right, bottom = left + size[0], top + size[1]
-            x, y = points[:, 0], points[:, 1]
-            if not np.any((x > left - 1) & (x < right + 1) & (y > top - 1) & (y < bottom + 1)):
-                image[int(top) : int(bottom), int(left) : int(right)] = rng.integers(256)
+            corner = rng.uniform(0, (width, height) - size)
+            first, end = corner.astype(int), (corner + size).astype(int)  # pixels (x, y) from `first` to `end` - 1
+            # A landmark needs the pixels around it whole, those to both sides of its position.
+            if not np.any(np.all((points >= first - 1) & (points <= end), axis=1)):
+                image[first[1] : end[1], first[0] : end[0]] = rng.integers(256)
         return image
 
 

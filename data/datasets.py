@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from data.augmentation import Augmentation, augmented_points
 from data.geometry import Fit, apply, compose, fit_image, invert, pad_image, resize_image, translation, warp_image
@@ -39,7 +39,8 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
         self.augmentation = augmentation
         self.seed = seed
         self._cache: dict[int, np.ndarray] = {}
-        self._cache_room = cache_gb * 2**30
+        self._cache_bytes = cache_gb * 2**30
+        self._cached_bytes = 0
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         epoch, index = key
@@ -73,9 +74,10 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
         if index in self._cache:
             return self._cache[index]
         resized = resize_image(self.records.read(index), fit)
-        if resized.nbytes <= self._cache_room:
+        worker = get_worker_info()  # workers share no memory, so each has its part of the room
+        if self._cached_bytes + resized.nbytes <= self._cache_bytes / (worker.num_workers if worker else 1):
             self._cache[index] = resized
-            self._cache_room -= resized.nbytes
+            self._cached_bytes += resized.nbytes
         return resized
 
 

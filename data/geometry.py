@@ -80,10 +80,15 @@ def apply(affine: Affine, points: np.ndarray) -> np.ndarray:
 
 
 def resize_image(image: np.ndarray, fit: Fit) -> np.ndarray:
-    """`image` (H, W) or (H, W, 3) at the fit's size: averaged when it shrinks (no aliasing), linear when it grows."""
-    shrinks = fit.width < image.shape[1] or fit.height < image.shape[0]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (fit.width, fit.height), interpolation=method)
+    """`image` (H, W) or (H, W, 3) at the fit's size: averaged along axes that shrink (no aliasing), else linear."""
+    height, width = image.shape[:2]
+    least = (min(fit.width, width), min(fit.height, height))
+    # In two goes, because OpenCV averages, and keeps positions, only where neither axis grows.
+    if least != (width, height):
+        image = cv2.resize(image, least, interpolation=cv2.INTER_AREA)
+    if least != (fit.width, fit.height):
+        image = cv2.resize(image, (fit.width, fit.height), interpolation=cv2.INTER_LINEAR)
+    return image
 
 
 def warp_image(image: np.ndarray, affine: Affine, input_size: tuple[int, int]) -> np.ndarray:

@@ -48,6 +48,8 @@ def csv_records(
 ) -> LandmarkRecords:
     """The rows of a table; raises DataError for every fault in it (see data.tables)."""
     rows = read_landmark_table(table, root=root, pixel_spacing_mm=pixel_spacing_mm)
+    sizes = np.array([read_size(path) for path in rows.images])
+    check_points_inside(rows, sizes)
     splits = _splits(
         splits_file,
         rows.image_names,
@@ -57,8 +59,6 @@ def csv_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
-    sizes = np.array([read_size(path) for path in rows.images])
-    check_points_inside(rows, sizes)
     return LandmarkRecords(
         image_names=rows.image_names,
         landmark_names=rows.landmark_names,

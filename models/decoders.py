@@ -67,7 +67,9 @@ def _levels_for(levels: Sequence[FeatureLevel], stride: int) -> tuple[list[int],
     deepest_of_stride = {level.stride: index for index, level in enumerate(levels)}
     used = [index for level_stride, index in sorted(deepest_of_stride.items()) if level_stride >= stride]
     if not used:
-        raise ValueError(f"model.stride={stride} is coarser than the backbone's coarsest map ({levels[-1].stride})")
+        raise ValueError(
+            f"model.stride={stride} is coarser than the backbone's coarsest map ({max(deepest_of_stride)})"
+        )
     finest = levels[used[0]].stride
     if finest % stride:
         raise ValueError(f"model.stride={stride} can't be made from the backbone's strides {sorted(deepest_of_stride)}")
@@ -75,10 +77,12 @@ def _levels_for(levels: Sequence[FeatureLevel], stride: int) -> tuple[list[int],
 
 
 def _growth(width: int, factor: int) -> nn.Module:
+    """Doublings, and one step by the odd rest (7 for patches of 14 px at stride 2)."""
     steps: list[nn.Module] = []
     while factor > 1:
-        steps += [nn.Upsample(scale_factor=2, mode="bilinear"), _convolution(width, width)]
-        factor //= 2
+        step = 2 if factor % 2 == 0 else factor
+        steps += [nn.Upsample(scale_factor=step, mode="bilinear"), _convolution(width, width)]
+        factor //= step
     return nn.Sequential(*steps)
 
 

@@ -34,9 +34,10 @@ def local_expectation(log_heatmaps: Tensor, radius: int) -> Tensor:
 
     Differentiable; unbiased while the window holds the whole peak, so drawn inwards next to the border.
     """
-    corner, patches, _ = _peak_patches(log_heatmaps, radius)
+    corner, patches = _peak_patches(log_heatmaps, radius)
     weights = patches.flatten(2).softmax(dim=2)
-    return corner + weights @ _grid(radius, patches)
+    # Not a matrix product, which autocast would round to bfloat16's 8 bits.
+    return corner + (weights[..., None] * _grid(radius, patches)).sum(dim=2)
 
 
 def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
@@ -47,13 +48,14 @@ def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
     algorithm for fitting a Gaussian function", IEEE Signal Processing Magazine 2011, in two dimensions with a cross
     term). Where the fit has no top, the local expectation stands in.
     """
-    corner, patches, inside = _peak_patches(log_heatmaps.double(), radius)
+    maps = log_heatmaps.cpu() if log_heatmaps.device.type == "mps" else log_heatmaps  # Metal has no float64
+    corner, patches = _peak_patches(maps.double(), radius)
     weights = patches.flatten(2).softmax(dim=2)
     grid = _grid(radius, patches) - radius
     x, y = grid[:, 0], grid[:, 1]
     basis = torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y], dim=1)
-    values = torch.where(inside.flatten(2), patches.flatten(2), 0.0)
-    values = values - values.amax(dim=2, keepdim=True)
+    below_peak = patches.flatten(2) - patches.flatten(2).amax(dim=2, keepdim=True)
+    values = torch.where(below_peak.isfinite(), below_peak, 0.0)  # cells outside weigh nothing
     weighted = weights[..., None] * basis
     ridge = 1e-10 * torch.eye(6, dtype=basis.dtype, device=basis.device)
     normal = basis.T @ weighted + ridge
@@ -65,14 +67,15 @@ def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
     top = torch.stack([bxy * by - 2 * byy * bx, bxy * bx - 2 * bxx * by], dim=2) / safe[..., None]
     near = has_top & (top.abs() <= radius).all(dim=2)
     expectation = weights @ grid
-    return (corner + radius + torch.where(near[..., None], top, expectation)).float()
+    cells = corner + radius + torch.where(near[..., None], top, expectation)
+    return cells.float().to(log_heatmaps.device)
 
 
-def _peak_patches(log_heatmaps: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
+def _peak_patches(log_heatmaps: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Windows around each map's highest cell.
 
-    Returns the cell (x, y) of each window's first element (N, K, 2), the windows (N, K, r, r) with r = 2 radius + 1,
-    -inf outside the map, and whether an element lies inside it.
+    Returns the cell (x, y) of each window's first element (N, K, 2) and the windows (N, K, r, r) with r = 2 radius + 1,
+    -inf outside the map.
     """
     height, width = log_heatmaps.shape[-2:]
     side = 2 * radius + 1
@@ -84,7 +87,7 @@ def _peak_patches(log_heatmaps: Tensor, radius: int) -> tuple[Tensor, Tensor, Te
     flat = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
     patches = log_heatmaps.flatten(2).gather(2, flat.flatten(2)).view(*peak.shape, side, side)
     corner = torch.stack([column - radius, row - radius], dim=2).to(log_heatmaps.dtype)
-    return corner, patches.masked_fill(~inside, -torch.inf), inside
+    return corner, patches.masked_fill(~inside, -torch.inf)
 
 
 def _grid(radius: int, like: Tensor) -> Tensor:

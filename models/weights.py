@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
+from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import huggingface_hub
 import torch
-from safetensors import SafetensorError
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.timm_import import timm
 
 BUNDLED_MODEL = "tf_efficientnet_lite0"
-CHOICES = f"bundled ({BUNDLED_MODEL}), none, hub, or the path of a safetensors or state-dict file"
+ALTERNATIVES = f"bundled ({BUNDLED_MODEL}), none, or the path of a safetensors or state-dict file"
+CHOICES = f"hub, {ALTERNATIVES}"
 
 log = logging.getLogger(__name__)
 
@@ -88,35 +93,57 @@ def read_state_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"model.weights={path} is not a file; choose {CHOICES}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"model.weights={path} can't be read: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # torch raises pickle.UnpicklingError for whatever is not plain tensors
-        if type(error).__name__ != "UnpicklingError":
-            raise
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    except UnpicklingError as error:
         raise ValueError(
             f"model.weights={path} holds more than tensors, and loading it could run code; save its state_dict alone"
         ) from error
+    except Exception as error:  # what a broken file raises depends on its bytes
+        raise ValueError(f"model.weights={path} can't be read: {first_line(error).split('. ')[0]}") from error
     if isinstance(loaded, dict):
         for wrapper in ("state_dict", "model"):
             if isinstance(loaded.get(wrapper), dict):
                 loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
+    ):
         raise ValueError(f"model.weights={path} is not a state dict (names to tensors)")
     return {key.removeprefix("module."): tensor for key, tensor in loaded.items()}
 
 
+def _load_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):  # an archive, or a bare pickle as torch wrote before 1.6
+            raise ValueError("it was not written by torch.save, nor does its name end in .safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints for programmers, about files that are refused anyway
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _hub_state(name: str, options: dict[str, Any]) -> dict[str, Tensor]:
     try:
+        _check_hub(timm.get_pretrained_cfg(name))
         return dict(timm.create_model(name, pretrained=True, features_only=True, **options).state_dict())
-    except (OSError, RuntimeError) as error:  # no network, no such repository, a broken download: hub errors are OSErrors
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # no network, no such repository, a broken download: the HTTP client's own errors
         raise ValueError(
-            f"model.weights=hub: the weights of {name} can't be fetched ({type(error).__name__}: {reason}). "
-            f"Without a network choose {CHOICES}"
+            f"model.weights=hub: the weights of {name} can't be fetched "
+            f"({type(error).__name__}: {first_line(error)}). Without a network choose {ALTERNATIVES}"
         ) from error
+
+
+def _check_hub(pretrained: Any) -> None:
+    """Asks the hub once for weights that are not in its cache, and raises what the client raises.
+
+    A download would try it 12 times, for 47 s, and write a line about each.
+    """
+    repository = pretrained.hf_hub_id
+    if not repository:  # a plain URL, which is tried once
+        return
+    names = [pretrained.hf_hub_filename] if pretrained.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    if any(isinstance(huggingface_hub.try_to_load_from_cache(repository, name), str) for name in names):
+        return
+    with suppress(EntryNotFoundError):  # the hub is there, and has the weights in another format
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, names[0]))
 
 
 def _fill(net: nn.Module, name: str, source: str, state: dict[str, Tensor]) -> None:
@@ -143,6 +170,11 @@ def _own_key(key: str, own: dict[str, Tensor]) -> str:
     parts = key.split(".")
     candidates = ["_".join(parts[:joined]) + "." + ".".join(parts[joined:]) for joined in range(2, len(parts))]
     return next((candidate for candidate in [f"model.{key}", *candidates] if candidate in own), key)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, or its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _listed(keys: list[str], most: int = 5) -> str:

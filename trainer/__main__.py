@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from data.errors import DataError
 from trainer.config.changes import check_resumable
@@ -21,6 +28,7 @@ from trainer.errors import TrainingError
 from trainer.run_dir import RunDir
 
 EXIT_CONFIG, EXIT_DATA, EXIT_TRAINING = 2, 3, 4
+FAULTS = (ValueError, TrainingError, HydraException, OmegaConfBaseException)
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +48,15 @@ register_schemas()
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
 def run(composed: DictConfig) -> float | None:
     """One job: a run of its own, or one of a sweep. Returns what an optimizing sweeper is to minimise."""
-    run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    try:
+        return _run(composed, RunDir(Path(HydraConfig.get().runtime.output_dir)))
+    except FAULTS as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # Hydra runs the sweep's other jobs first
+        _fail(error)
+
+
+def _run(composed: DictConfig, run_dir: RunDir) -> float:
     try:
         if composed.resume is not None:
             composed = _resumed_config(composed, run_dir)
@@ -68,24 +84,38 @@ def _resumed_config(composed: DictConfig, run_dir: RunDir) -> DictConfig:
 
 
 def main() -> None:
-    """Runs, and turns each fault into one message and an exit code: 2 configuration, 3 data, 4 training."""
+    """Runs, and turns each fault of the user's into one message and an exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here; Hydra would print them its own way and exit 1
     try:
         run()
-    except DataError as error:
-        _fail(error, EXIT_DATA)
-    except TrainingError as error:
-        _fail(error, EXIT_TRAINING)
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
-        _fail(error, EXIT_CONFIG)
+    except FAULTS as error:
+        _fail(error)
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C; the last checkpoint is kept", file=sys.stderr)
         sys.exit(130)
 
 
-def _fail(error: Exception, code: int) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
+def _fail(error: Exception) -> NoReturn:
+    code = EXIT_DATA if isinstance(error, DataError) else EXIT_TRAINING if isinstance(error, TrainingError) else EXIT_CONFIG
+    print(f"error: {_message(error)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _message(error: Exception) -> str:
+    """What to tell. Hydra and OmegaConf say what they did, and put the reason into the cause or the lines below."""
+    text = str(error)
+    if isinstance(error, InterpolationResolutionError):
+        return text.splitlines()[0].removeprefix("ValueError raised while resolving interpolation: ")
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return text
+    shown = text.split("\nTo append")[0].split("Config search path")[0].strip().rstrip(".")
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        shown += f": {str(cause).splitlines()[0]}"
+        error = cause
+    if isinstance(error, ConfigAttributeError | ConfigKeyError) and is_dataclass(error.object_type):
+        shown = f"{shown.splitlines()[0]}; its keys: {', '.join(field.name for field in fields(error.object_type))}"
+    return shown
 
 
 if __name__ == "__main__":

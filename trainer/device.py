@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,6 +46,16 @@ class Compute:
         if self.channels_last:
             sent["image"] = sent["image"].to(memory_format=torch.channels_last)
         return sent
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free: by default each large one is mapped and zeroed by the kernel anew, which costs
+    a quarter of a CPU training step. Does nothing where the C library is another."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
 def build_compute(device: str, precision: str, channels_last: bool) -> Compute:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -155,13 +156,11 @@ def _rate_summary(history: pd.DataFrame) -> dict[str, dict[str, float | int | No
 
 
 def _print_table(stages: list[Stage], task: LandmarkTask, state: TrainState, run_dir: RunDir) -> None:
-    table = Table(title=None)
-    table.add_column("")
-    table.add_column(f"MRE {task.unit}", justify="right")
-    table.add_column(f"median {task.unit}", justify="right")
+    table = Table(box=SIMPLE_HEAD)
     successes = [name for name in stages[0][1] if name.startswith("sdr_")]
-    for name in successes:
-        table.add_column(f"within {name.removeprefix('sdr_').replace(task.unit, ' ' + task.unit)}", justify="right")
+    table.add_column(f"radial error, {task.unit}", no_wrap=True)
+    for heading in ("mean", "median", *(name.replace("sdr_", "<= ").removesuffix(task.unit) for name in successes)):
+        table.add_column(heading, justify="right", no_wrap=True)
     for stage, metrics in stages:
         table.add_row(
             stage,
@@ -171,11 +170,10 @@ def _print_table(stages: list[Stage], task: LandmarkTask, state: TrainState, run
         )
     Console().print(table)
     log.info(
-        "%d updates in %s; everything is in %s (open %s)",
+        "%d updates in %s; everything is in %s (open report.html)",
         state.iteration,
         clock(state.seconds),
         run_dir.path,
-        run_dir.report,
     )
 
 

@@ -14,7 +14,7 @@ from data.loaders import updates_per_epoch
 from models.backbone import check_name
 from trainer import checkpoint
 from trainer.config.run import TrainConfig
-from trainer.device import Compute, build_compute
+from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
 from trainer.history import METRIC_COLUMNS, CsvLog, LRHistory, Logs
 from trainer.loop import UpdateRule
@@ -38,6 +38,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     started = time.perf_counter()
 
     # What can be refused before any data is read.
+    keep_freed_memory()
     compute = build_compute(config.device, config.precision, config.channels_last)
     check_name(config.model.backbone)
     saved = _open_run(config, run_dir, composed, overrides)

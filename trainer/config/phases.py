@@ -56,7 +56,7 @@ def _changes() -> Any:
 
 
 @dataclass(kw_only=True)
-class PhaseConfig:
+class FinetunePhaseConfig:
     epochs: int
     backbone_lr_ratio: float
     batch_norm: str
@@ -64,9 +64,9 @@ class PhaseConfig:
     optimizer: Any = field(default_factory=_changes)
 
     def __post_init__(self) -> None:
-        check_not_negative("epochs", self.epochs)
-        check_positive("backbone_lr_ratio", self.backbone_lr_ratio)
-        check_choice("batch_norm", self.batch_norm, ("train", "eval"))
+        check_not_negative("phases.finetune.epochs", self.epochs)
+        check_positive("phases.finetune.backbone_lr_ratio", self.backbone_lr_ratio)
+        check_choice("phases.finetune.batch_norm", self.batch_norm, ("train", "eval"))
 
 
 @dataclass(kw_only=True)
@@ -76,7 +76,7 @@ class FrozenPhaseConfig:
     optimizer: Any = field(default_factory=_changes)
 
     def __post_init__(self) -> None:
-        check_not_negative("epochs", self.epochs)
+        check_not_negative("phases.frozen.epochs", self.epochs)
 
     # A frozen backbone has no rate, and its BatchNorm is always in eval.
     @property
@@ -91,7 +91,7 @@ class FrozenPhaseConfig:
 @dataclass(kw_only=True)
 class PhasesConfig:
     frozen: FrozenPhaseConfig
-    finetune: PhaseConfig
+    finetune: FinetunePhaseConfig
 
     def __post_init__(self) -> None:
         if self.frozen.epochs == 0 and self.finetune.epochs == 0:

@@ -1,0 +1,74 @@
+"""What tests share: composing a config as the command line does, and the smallest run that is still a whole one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig
+
+from trainer.config.store import register_schemas, to_train_config
+from trainer.run_dir import RunDir
+
+# Two phases of two epochs with three updates each, on timm's own miniature of an EfficientNet.
+TINY = (
+    "model.backbone=test_efficientnet",
+    "model.weights=none",
+    "model.width=8",
+    "data.num_images=15",
+    "data.height=96",
+    "data.width=80",
+    "data.input_height=64",
+    "data.input_width=64",
+    "data.batch_size=4",
+    "phases.frozen.epochs=2",
+    "phases.finetune.epochs=2",
+    "scheduler.cycles=1",
+    "device=cpu",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas() -> None:
+    register_schemas()
+
+
+def compose(*overrides: str) -> DictConfig:
+    with hydra.initialize_config_module("conf", version_base="1.3"):
+        return hydra.compose("config", overrides=list(overrides))
+
+
+def run_in_process(path: Path, *overrides: str) -> float:
+    """A tiny run in this process, in the folder `path`."""
+    from trainer.train import train
+
+    given = [*TINY, *overrides]
+    composed = compose(*given)
+    return train(to_train_config(composed), RunDir(path), composed, given)
+
+
+def start_command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def run_command(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    process = start_command(*arguments, folder=folder)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """One finished tiny run that several tests look into and none changes."""
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    run_in_process(path)
+    return RunDir(path)

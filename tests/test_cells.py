@@ -1,0 +1,63 @@
+"""Text files to cells: delimiters, line numbers and numbers, against files written by hand."""
+
+import numpy as np
+import pytest
+
+from data.cells import read_cells, read_numbers, read_text, read_words
+from data.errors import DataError
+
+
+def cells_of(folder, text: str):
+    (folder / "table.csv").write_text(text, encoding="utf-8", newline="")
+    return read_cells(folder / "table.csv")
+
+
+def test_text_loses_its_byte_order_mark_and_foreign_line_ends(tmp_path):
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    assert read_text(tmp_path / "names.txt") == "one\ntwo\nthree\n"
+
+
+def test_cells_know_the_line_that_each_row_begins_on(tmp_path):
+    cells = cells_of(tmp_path, '\nname,note\n\na,"two\nlines"\n,,\nb,\n'.replace(",,", ","))
+    assert (cells.header, cells.header_line) == (["name", "note"], 2)
+    assert cells.rows == [["a", "two\nlines"], ["b", ""]]
+    assert cells.lines == [4, 7]
+    assert cells.at(1, 0) == "line 7, column name"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "decimal_comma"),
+    [
+        ("a,b\n1.5,2\n", 1.5, False),
+        ("a;b\n1,5;2\n", 1.5, True),
+        ("a\tb\n1,5\t2\n", 1.5, True),
+        ("a;b\n1.5;2", 1.5, True),
+    ],
+)
+def test_the_delimiter_decides_whether_a_comma_is_a_decimal_point(tmp_path, text, value, decimal_comma):
+    cells = cells_of(tmp_path, text)
+    assert cells.decimal_comma is decimal_comma
+    assert read_numbers(cells, [0, 1]).tolist() == [[value, 2.0]]
+
+
+def test_the_first_name_asked_for_is_the_column_taken_in_any_case(tmp_path):
+    cells = cells_of(tmp_path, "File,IMAGE\nf,i\n")
+    assert cells.column(("image", "file")) == 1
+    assert cells.column(("file", "image")) == 0
+    assert cells.column(("path",)) is None
+    assert read_words(cells, ("image",), "") == ["i"]
+    assert read_words(cells, ("path",), "") is None
+
+
+def test_numbers_keep_every_bit_and_words_for_missing_are_nan(tmp_path):
+    values = [0.1, -1e-300, 1.7976931348623157e308, 5e-324, 123456789.123456789]
+    cells = cells_of(tmp_path, "a,b\n" + "".join(f"{value!r},NA\n" for value in values))
+    numbers = read_numbers(cells, [0, 1])
+    np.testing.assert_array_equal(numbers[:, 0], values)
+    assert np.isnan(numbers[:, 1]).all()
+
+
+@pytest.mark.parametrize("word", ["True", "1e", "--1", "1 2", "0b1", "inf", "1,5"])
+def test_what_is_no_finite_number_is_an_error_at_its_place(tmp_path, word):
+    with pytest.raises(DataError, match=rf"table\.csv: line 3, column b is '{word}'"):
+        read_numbers(cells_of(tmp_path, f'a,b\n1,2\n3,"{word}"\n'), [0, 1])

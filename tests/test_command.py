@@ -1,0 +1,73 @@
+"""The command line as a person meets it: help, faults, other folders, sweeps."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY, run_command
+
+CONF = Path(__file__).parents[1] / "conf"
+TELL_TORCH = """
+import atexit, runpy, sys
+atexit.register(lambda: print("heavy:", sorted({"torch", "timm", "numpy", "pandas", "cv2"} & set(sys.modules)), file=sys.stderr))
+sys.argv = ["trainer", *sys.argv[1:]]
+runpy.run_module("trainer", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["-sc", "query=bash"]])
+def test_help_config_and_completion_do_not_import_torch(arguments: list[str], tmp_path: Path) -> None:
+    line = "python -m trainer sched"
+    environment = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    told = subprocess.run(
+        [sys.executable, "-c", TELL_TORCH, *arguments],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert told.stdout.strip()
+    assert told.stderr.strip().endswith("heavy: []")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_group_and_choice() -> None:
+    shown = run_command("--help", folder=CONF).stdout
+    for path in CONF.glob("*/*.yaml"):
+        row = next(line for line in shown.splitlines() if line.strip().startswith(path.parent.name + " "))
+        assert path.stem in row.replace("|", " ").split()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "said"),
+    [
+        (["scheduler.maxlr=1"], 2, "its keys: kind, mode, base_lr"),
+        (["data=csv"], 2, "data.table"),
+        (["resume=nowhere"], 2, "resume=nowhere is not a run directory"),
+        (["scheduler.base_lr=1"], 2, "scheduler.base_lr=1.0"),
+        (["data=csv", "data.table=absent.csv"], 3, "absent.csv"),
+        ([*TINY, "model.backbone=resnet19"], 2, "resnet18"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_a_code_without_traceback(
+    overrides: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    ended = run_command(*overrides, folder=tmp_path)
+    assert ended.returncode == code, ended.stderr
+    assert said in ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_sweep_leaves_a_run_directory_per_job_named_by_what_it_ran(tmp_path: Path) -> None:
+    for shadow in ("data", "models", "conf"):  # a user's folders of these names must not hide the packages
+        (tmp_path / shadow).mkdir()
+    ended = run_command("-m", "scheduler=clr,constant", *TINY, "phases.frozen.epochs=1", folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    jobs = sorted((tmp_path / "multirun").glob("*/*/*/results.json"))
+    assert [path.parent.name for path in jobs] == [
+        "0_landmarks_heatmap_test_efficientnet_clr",
+        "1_landmarks_heatmap_test_efficientnet_constant",
+    ]
+    assert [json.loads(path.read_text())["config"]["scheduler"]["kind"] for path in jobs] == ["clr", "constant"]
+    assert "\x1b" not in ended.stdout  # a log file gets plain lines

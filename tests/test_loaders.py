@@ -1,0 +1,195 @@
+"""Order and batches: functions of (seed, epoch), whoever loads them and wherever the loading begins."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.augmentation import Augmentation
+from data.datasets import LandmarkDataset
+from data.loaders import FixedOrder, TrainingOrder, build_loader, updates_per_epoch
+from data.records import LandmarkRecords
+
+EVERYTHING = Augmentation(
+    rotate_degrees=15.0,
+    scale=0.2,
+    shift=0.1,
+    shear_degrees=5.0,
+    flip=0.5,
+    flip_pairs=[(0, 1)],
+    brightness=0.3,
+    contrast=0.3,
+    gamma=0.3,
+    clahe=0.5,
+    noise=0.1,
+    dropout_holes=3,
+    dropout_size=0.2,
+)
+
+
+def records_of(count: int, read=None) -> LandmarkRecords:
+    rng = np.random.default_rng(0)
+    images = list(rng.integers(0, 256, (count, 40, 30), dtype=np.uint8))
+    return LandmarkRecords(
+        image_names=[f"{index}.png" for index in range(count)],
+        landmark_names=["left", "right"],
+        points=rng.uniform(5, 25, (count, 2, 2)),
+        sizes=np.tile([30, 40], (count, 1)),
+        pixel_spacing_mm=np.full(count, 0.1),
+        splits=np.full(count, "train"),
+        read=read or images.__getitem__,
+    )
+
+
+def dataset_of(records: LandmarkRecords, augmentation: Augmentation | None = EVERYTHING, cache_gb: float = 0.0):
+    return LandmarkDataset(
+        records, input_size=(32, 32), fit="letterbox", augmentation=augmentation, seed=3, cache_gb=cache_gb
+    )
+
+
+def order_of(count: int, batch_size: int, *, epochs: int, seed: int = 3, first_epoch: int = 0, start: int = 0):
+    per_epoch = updates_per_epoch(count, batch_size, 1)
+    return TrainingOrder(
+        np.arange(count),
+        batch_size=batch_size,
+        batches_per_epoch=per_epoch,
+        seed=seed,
+        first_epoch=first_epoch,
+        start=start,
+        stop=per_epoch * epochs,
+    )
+
+
+def batches_of(workers: int, start: int = 0) -> list[dict[str, torch.Tensor]]:
+    return list(build_loader(dataset_of(records_of(7)), order_of(7, 2, epochs=2, start=start), workers=workers))
+
+
+def assert_equal_batches(some: list[dict[str, torch.Tensor]], others: list[dict[str, torch.Tensor]]) -> None:
+    assert len(some) == len(others)
+    for one, other in zip(some, others, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_batches_are_bit_equal_with_and_without_workers_and_from_the_middle_on():
+    alone = batches_of(workers=0)
+    assert [len(batch["index"]) for batch in alone] == [2] * 6
+    assert_equal_batches(batches_of(workers=2), alone)
+    assert_equal_batches(batches_of(workers=0, start=4), alone[4:])
+    assert_equal_batches(batches_of(workers=2, start=1), alone[1:])
+
+
+def test_batches_depend_on_no_global_generator_and_move_none():
+    runs = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+        runs.append(batches_of(workers=0))
+        next(iter(build_loader(dataset_of(records_of(3)), FixedOrder(np.arange(3), 2), workers=1)))
+        assert torch.equal(torch.get_rng_state(), before[0])
+        np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+        assert random.getstate() == before[2]
+    assert_equal_batches(*runs)
+
+
+def test_each_epoch_shows_an_image_in_another_view():
+    views: dict[int, set[bytes]] = {}
+    for batch in build_loader(dataset_of(records_of(4)), order_of(4, 2, epochs=3), workers=0):
+        for index, image in zip(batch["index"].tolist(), batch["image"], strict=True):
+            views.setdefault(index, set()).add(image.numpy().tobytes())
+    assert {index: len(seen) for index, seen in views.items()} == {0: 3, 1: 3, 2: 3, 3: 3}
+
+
+class LoggingReader:
+    """Writes a letter into a file for each read, so that reads in other processes are counted too."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+
+    def __call__(self, index: int) -> np.ndarray:
+        with self.log.open("a") as log:
+            log.write("r")
+        return np.full((40, 30), index, np.uint8)
+
+
+def test_workers_share_the_room_of_the_cache_between_them(tmp_path):
+    # Batches go to the workers in turn, so each of the two loads image 0, image 1, and both once more.
+    keys = [[(epoch, index)] for epoch in (0, 1) for index in (0, 1) for _ in range(2)]
+    records = records_of(2, read=LoggingReader(tmp_path / "reads"))
+    room_for_two_gb = 2 * 32 * 24 / 2**30
+    seen = list(build_loader(dataset_of(records, None, room_for_two_gb), keys, workers=2))
+    assert [batch["image"].max().item() for batch in seen] == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert len((tmp_path / "reads").read_text()) == 2 * 3  # one image kept by each
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (13, 4), (15, 4), (5, 5), (3, 1)])
+def test_an_epoch_is_a_permutation_without_what_does_not_fill_a_batch(count, batch_size):
+    indices = np.random.default_rng(1).permutation(100)[:count]
+    per_epoch = count // batch_size
+    order = TrainingOrder(
+        indices, batch_size=batch_size, batches_per_epoch=per_epoch, seed=0, first_epoch=5, start=0, stop=20 * per_epoch
+    )
+    batches = list(order)
+    assert len(order) == len(batches) == 20 * per_epoch
+    orders = set()
+    ever: set[int] = set()
+    for epoch in range(20):
+        keys = [key for batch in batches[epoch * per_epoch : (epoch + 1) * per_epoch] for key in batch]
+        assert all(len(batch) == batch_size for batch in batches)
+        assert {key[0] for key in keys} == {5 + epoch}
+        taken = [key[1] for key in keys]
+        assert len(set(taken)) == len(taken) == per_epoch * batch_size
+        orders.add(tuple(taken))
+        ever |= set(taken)
+    assert ever == set(indices.tolist())  # what is left out changes from epoch to epoch
+    assert len(orders) > 3
+
+
+def test_an_order_entered_anywhere_is_the_rest_of_the_whole_one():
+    whole = list(order_of(10, 3, epochs=4))
+    for start in range(len(whole) + 1):
+        assert list(order_of(10, 3, epochs=4, start=start)) == whole[start:]
+
+
+def test_a_phase_goes_on_with_the_epochs_of_the_run():
+    whole = list(order_of(10, 3, epochs=5))
+    assert list(order_of(10, 3, epochs=2, first_epoch=3)) == whole[9:]
+
+
+def test_the_order_changes_with_the_seed_and_repeats_itself():
+    order = order_of(10, 3, epochs=2, seed=1)
+    assert list(order) == list(order)
+    assert list(order) != list(order_of(10, 3, epochs=2, seed=2))
+
+
+def test_a_split_smaller_than_the_batch_is_one_batch():
+    batches = list(order_of(3, 8, epochs=2))
+    assert [sorted(batch) for batch in batches] == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "accumulation", "updates"),
+    [(100, 8, 1, 12), (96, 8, 1, 12), (100, 8, 5, 2), (100, 8, 12, 1), (3, 8, 1, 1), (8, 8, 1, 1)],
+)
+def test_updates_of_an_epoch_are_whole_sums_of_whole_batches(images, batch_size, accumulation, updates):
+    assert updates_per_epoch(images, batch_size, accumulation) == updates
+
+
+@pytest.mark.parametrize(("images", "batch_size", "accumulation"), [(3, 8, 2), (100, 8, 13)])
+def test_accumulating_more_batches_than_an_epoch_has_is_an_error(images, batch_size, accumulation):
+    with pytest.raises(ValueError, match=rf"accumulation={accumulation} .*{images} training .*batch_size={batch_size}"):
+        updates_per_epoch(images, batch_size, accumulation)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3]), (2, [2]), (0, [])])
+def test_evaluation_takes_every_record_once_in_table_order(count, sizes):
+    indices = np.arange(count) * 2 + 1
+    order = FixedOrder(indices, 3)
+    batches = list(order)
+    assert [len(batch) for batch in batches] == sizes
+    assert len(order) == len(sizes)
+    assert [key for batch in batches for key in batch] == [(0, int(index)) for index in indices]

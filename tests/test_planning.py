@@ -1,0 +1,109 @@
+"""Budgets, selection, optimizer groups and logs: the arithmetic around training."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from trainer.history import CsvLog
+from trainer.optimizers import build_optimizer, gradient_norm, momentum_of, set_rates
+from trainer.planning import cut_to_seconds, cut_to_steps
+from trainer.run_dir import written_atomically
+from trainer.selection import epochs_since_best, is_better
+
+
+def test_a_budget_of_updates_shortens_all_phases_alike() -> None:
+    assert cut_to_steps({"frozen": 100, "finetune": 300}, 200) == {"frozen": 50, "finetune": 150}
+    assert cut_to_steps({"frozen": 100, "finetune": 300}, 400) == {"frozen": 100, "finetune": 300}
+    assert cut_to_steps({"frozen": 0, "finetune": 300}, 7) == {"frozen": 0, "finetune": 7}
+
+
+def test_a_budget_of_seconds_is_spent_and_not_exceeded() -> None:
+    planned, cost = {"frozen": 100, "finetune": 100}, {"frozen": 1.0, "finetune": 3.0}
+    cut = cut_to_seconds(planned, cost, 200.0)
+    assert cut == {"frozen": 50, "finetune": 50}
+    assert cut_to_seconds(planned, cost, 400.0) == planned
+
+
+@pytest.mark.parametrize(("value", "than", "mode", "better"), [
+    (1.0, 2.0, "min", True), (2.0, 1.0, "min", False), (2.0, 1.0, "max", True), (1.0, 1.0, "min", False),
+    (math.nan, 1.0, "min", False), (1.0, math.nan, "max", True),
+])  # fmt: skip
+def test_which_result_is_better(value: float, than: float, mode: str, better: bool) -> None:
+    assert is_better(value, than, mode) is better
+
+
+def test_patience_is_counted_from_the_best_evaluation() -> None:
+    assert epochs_since_best([], "min") == 0
+    assert epochs_since_best([3.0, 2.0, 2.5, 2.0], "min") == 2
+    assert epochs_since_best([math.nan, 0.1, 0.2], "max") == 0
+
+
+def build(kind: str) -> torch.optim.Optimizer:
+    return build_optimizer(
+        kind,
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
+        nn.Linear(4, 2),
+        weight_decay=0.1,
+        betas=(0.9, 0.99),
+        eps=1e-8,
+        momentum=0.8,
+        nesterov=False,
+    )
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_norms_and_biases_are_not_decayed(kind: str) -> None:
+    decayed = {group["weight_decay"]: sorted(p.ndim for p in group["params"]) for group in build(kind).param_groups}
+    assert set(decayed) == {0.0, 0.1}
+    for group in build(kind).param_groups:
+        assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
+
+
+def test_the_backbones_rate_is_the_heads_times_the_ratio() -> None:
+    optimizer = build("adamw")
+    assert set_rates(optimizer, 0.2, 0.1, momentum=0.7) == {"backbone": 0.2 * 0.1, "head": 0.2}
+    assert momentum_of(optimizer) == 0.7
+    assert momentum_of(build("sgd")) == 0.8
+
+
+def test_gradient_norm_is_that_before_clipping() -> None:
+    optimizer = build("sgd")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    expected = math.sqrt(sum(parameter.numel() for parameter in parameters))
+    assert gradient_norm(optimizer, None).item() == pytest.approx(expected)
+    assert gradient_norm(optimizer, 1.0).item() == pytest.approx(expected)
+    assert gradient_norm(optimizer, None).item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_log_goes_on_after_the_rows_that_are_kept_and_drops_a_torn_one(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    log = CsvLog(path, ("a", "b"), keep_rows=0)
+    for row in range(3):
+        log.append({"a": row, "b": 0.1 + 0.2})
+    log.close()
+    whole = path.read_text()
+    path.write_text(whole + "3,0.3")
+    with pytest.raises(ValueError, match="has 3 rows, but the checkpoint was written after 4"):
+        CsvLog(path, ("a", "b"), keep_rows=4)
+    CsvLog(path, ("a", "b"), keep_rows=2).close()
+    assert path.read_text() == "".join(whole.splitlines(keepends=True)[:3])
+    assert float(whole.splitlines()[1].split(",")[1]) == 0.1 + 0.2
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with written_atomically(path) as aside:
+            aside.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("kept.txt", "old")]

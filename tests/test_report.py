@@ -1,0 +1,163 @@
+"""report.html stands alone, says what happened and shows foreign text as text."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.report import verdict, write_report
+
+MEASURED = {"mre_mm": 1.9, "sdr_2mm": 0.5}
+RESULTS: dict[str, Any] = {
+    "monitor": "mre_mm",
+    "unit": "mm",
+    "split": "val",
+    "headline": [
+        {"stage": "mean shape, untrained", "mre": 9.6, "median": 9.0, "sdr": {"2mm": 0.05}},
+        {"stage": "after frozen", "mre": 4.0, "median": 3.5, "sdr": {"2mm": 0.3}},
+        {"stage": "after finetune", "mre": 2.5, "median": 2.0, "sdr": {"2mm": 0.5}},
+        {"stage": "best (epoch 12)", "mre": 2.4, "median": float("nan"), "sdr": {"2mm": 0.512}},
+        {"stage": "best, on test", "mre": 2.9, "median": 2.2, "sdr": {"2mm": 0.48}},
+    ],
+    "metrics": {"val": MEASURED, "test": MEASURED},
+    "phases": {"frozen": {"train_loss": 3.0, **MEASURED}, "finetune": MEASURED},
+    "best": {"value": 2.4, "epoch": 12, "iteration": 1288, "phase": "finetune"},
+    "learning_rates": {
+        "frozen": {"updates": 72, "skipped": 0, "cycles": 3, "head_min": 1e-4, "head_max": 3e-3,
+                   "backbone_min": None, "backbone_max": None},
+        "finetune": {"updates": 1200, "skipped": 2, "cycles": 4, "head_min": 2e-5, "head_max": 2e-3,
+                     "backbone_min": 2e-6, "backbone_max": 2e-4},
+    },
+    "per_landmark": [
+        {"landmark": "sella", "count": 40, "mre_mm": 2.0, "p95_mm": 4.0, "sdr_2mm": 0.625},
+        {"landmark": "<script>alert(1)</script>", "count": 0, "mre_mm": float("nan"), "p95_mm": None, "sdr_2mm": None},
+    ],
+    "seconds": 123.4,
+    "updates": 1272,
+    "config_yaml": "task:\n  kind: landmarks  # <b>&\n",
+    "environment": {"python": "3.11.7", "devices": ["cpu"], "versions": {"torch": "2.6"}},
+    "commands": {"resume": "python -m trainer resume='outputs/a b'"},
+    "warnings": ["only 2 cycles & a bit"],
+}  # fmt: skip
+OPTIONAL = sorted(RESULTS.keys() - {"monitor", "unit", "headline"})
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Tags, their attributes and the text of a page; fails on tags that are not closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def page_of(tmp_path: Path, results: dict[str, Any], pictures: dict[str, Path]) -> Page:
+    write_report(tmp_path / "report.html", title="run <1>", results=results, pictures=pictures)
+    return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+
+def test_embedded_pictures_are_the_files_and_nothing_else_is_loaded(tmp_path: Path) -> None:
+    contents = {"loss & rates": b"\x89PNG\r\n\x1a\n" + bytes(range(256)), 'a "quoted" one': b"other"}
+    pictures = {caption: tmp_path / f"{number}.png" for number, caption in enumerate(contents)}
+    for caption, file in pictures.items():
+        file.write_bytes(contents[caption])
+    page = page_of(tmp_path, RESULTS, {**pictures, "not written": tmp_path / "missing.png"})
+    embedded = {}
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object")
+        assert not any(name.startswith("on") for name in attributes)
+        if "src" in attributes:
+            kind, data = str(attributes["src"]).split(",")
+            assert kind == "data:image/png;base64"
+            embedded[attributes["alt"]] = base64.b64decode(data)
+        assert "href" not in attributes
+    assert embedded == contents
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|url\(|@import", source)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0.png", "1.png", "report.html"]
+
+
+def test_foreign_text_is_shown_and_not_run(tmp_path: Path) -> None:
+    page = page_of(tmp_path, RESULTS, {})
+    assert "<script>alert(1)</script>" in page.words
+    assert "only 2 cycles & a bit" in page.words
+    assert "task:\n  kind: landmarks  # <b>&\n" in page.words
+    assert page.words.count("run <1>") == 2  # title and heading
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_result_rates_and_next_commands_come_first(tmp_path: Path) -> None:
+    text = page_of(tmp_path, RESULTS, {}).text
+    said = (
+        "1,272 updates in 2:03; best mre_mm 2.4 in epoch 12 (finetune, after 1,288 updates)",
+        "Did it train well?", "so training removed 75 % of the error", "within 2 mm",
+        "mean shape, untrained 9.60 9.00 5.0 %", "after frozen 4.00", "after finetune 2.50",
+        "best (epoch 12) 2.40 – 51.2 %", "best, on test 2.90",
+        "Which learning rates were used?", "frozen 72 3 0.0001 … 0.003 frozen",
+        "finetune 1,200 (2 skipped) 4 2e-05 … 0.002 2e-06 … 0.0002",
+        "What next?", "python -m trainer resume='outputs/a b'",
+        "Every landmark", "sella 40 2.00 4.00 62.5 %", "0 – – –",
+        "after frozen after finetune best, val best, test", "train_loss 3 – – –",
+        "versions torch 2.6",
+    )  # fmt: skip
+    places = [re.sub(r"\s*(\S)", r"\1", text).find(re.sub(r"\s", "", part)) for part in said]
+    assert -1 not in places, said[places.index(-1)]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("absent", [[key] for key in OPTIONAL] + [OPTIONAL])
+def test_absent_results_leave_out_their_section_only(tmp_path: Path, absent: list[str]) -> None:
+    results = {key: value for key, value in RESULTS.items() if key not in absent}
+    text = page_of(tmp_path, results, {}).text
+    assert "mean shape, untrained" in text
+    assert ("What next?" in text) == ("commands" not in absent)
+    assert ("Every landmark" in text) == ("per_landmark" not in absent)
+
+
+def test_a_page_adapts_to_phones_and_dark_screens(tmp_path: Path) -> None:
+    page = page_of(tmp_path, RESULTS, {})
+    metas = {attributes.get("name"): attributes.get("content") for tag, attributes in page.tags if tag == "meta"}
+    assert metas["viewport"] == "width=device-width, initial-scale=1"
+    assert "prefers-color-scheme: dark" in page.text
+    tables = [index for index, (tag, _) in enumerate(page.tags) if tag == "table"]
+    assert len(tables) == 5
+    assert all(page.tags[index - 1] == ("div", {"class": "scroll"}) for index in tables)
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([8.0, 3.0, 2.0], "so training removed 75 % of the error"),
+        ([8.0, 3.0, 8.5], "did not learn"),
+        ([float("nan"), 3.0, 2.0], "nothing to compare"),
+        ([None, 3.0, 2.0], "nothing to compare"),
+        ([8.0], "nothing to compare"),
+    ],
+)
+def test_verdict_compares_the_best_weights_with_the_mean_shape(errors: list[float | None], expected: str) -> None:
+    stages = ["mean shape", "after frozen", "best (epoch 3)"]
+    rows = [{"stage": stage, "mre": error} for stage, error in zip(stages, errors, strict=False)]
+    assert expected in verdict(rows, "mm")

@@ -1,0 +1,256 @@
+"""Updates, phases and what they leave, looked at in real tiny runs."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY, compose, run_in_process
+from safetensors.torch import load_file
+from torch import nn
+
+from trainer.config.store import to_train_config
+from trainer.device import build_compute
+from trainer.errors import TrainingError
+from trainer.loop import UpdateRule, evaluate, train_steps
+from trainer.phases import fingerprint, freeze, set_training_modes
+from trainer.planning import build_phases, measure_seconds_per_step
+from trainer.run_data import RunData
+from trainer.run_dir import RunDir
+from trainer.schedules import CyclicalSchedule
+from trainer.state import Snapshot, TrainState
+from trainer.train import _build_data, _build_state
+
+
+def prepared(tmp_path: Path, *overrides: str) -> tuple[TrainState, RunData, UpdateRule, list]:
+    """Everything up to the first update of a tiny run."""
+    config = to_train_config(compose(*TINY, *overrides))
+    torch.manual_seed(config.seed)
+    compute = build_compute("cpu", config.precision, channels_last=False)
+    data = _build_data(config, RunDir(tmp_path))
+    task = config.task.build(landmark_names=data.records.landmark_names, in_mm=True, refinement_weight=0.0)
+    state = _build_state(config, data, compute)
+    rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
+    steps = {name: getattr(config.phases, name).epochs * data.updates_per_epoch for name in ("frozen", "finetune")}
+    return state, data, rule, build_phases(config, steps, data.updates_per_epoch, "min")
+
+
+def begin(state: TrainState, phase, weight_decay: float = 0.0) -> None:  # noqa: ANN001
+    freeze(state.model, phase)
+    set_training_modes(state.model, phase)
+    trained = [
+        {"params": [p for p in module.parameters() if p.requires_grad], "name": name, "weight_decay": weight_decay}
+        for name, module in (("backbone", state.backbone), ("head", state.head))
+    ]
+    state.optimizer = torch.optim.SGD([group for group in trained if group["params"]], lr=0.0)
+    state.phase_step = 0
+
+
+def test_the_written_rate_of_every_update_is_that_of_the_plan(tiny_run: RunDir) -> None:
+    history = pd.read_csv(tiny_run.lr_history)
+    assert history["iteration"].tolist() == list(range(12))
+    assert history["epoch"].tolist() == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+    for phase, ratio in (("frozen", None), ("finetune", 0.3)):
+        rows = history[history["phase"] == phase]
+        schedule = CyclicalSchedule(base_lr=1e-4, max_lr=3e-3, step_size=3)
+        expected = [schedule.lr_at(step) for step in range(6)]
+        assert rows["phase_step"].tolist() == list(range(6))
+        assert rows["lr_head"].tolist() == expected
+        if ratio is None:
+            assert rows["lr_backbone"].isna().all()
+        else:
+            assert rows["lr_backbone"].tolist() == [rate * ratio for rate in expected]
+
+
+def test_the_rate_that_is_recorded_is_the_one_that_moved_the_weights(tmp_path: Path) -> None:
+    """Plain SGD: the change of a weight is minus rate times gradient, so the rate can be read off the weights."""
+    state, data, rule, phases = prepared(tmp_path, "clip_norm=null")
+    begin(state, phases[1])
+    batches = data.training_batches(first_epoch=0, first_step=0, last_step=4)
+    weights = [state.backbone.net.conv_stem.weight, state.head.first.maps.weight]
+    before = [weight.detach().clone() for weight in weights]
+    steps = train_steps(state, batches, phases[1].schedule, steps=4, backbone_lr_ratio=0.3, rule=rule)
+    for record in steps:
+        for name, weight, old in zip(("backbone", "head"), weights, before, strict=True):
+            assert weight.grad is not None
+            torch.testing.assert_close(weight.detach(), old - record.rates[name] * weight.grad, rtol=0, atol=1e-7)
+        before = [weight.detach().clone() for weight in weights]
+    assert state.iteration == state.phase_step == 4
+
+
+def test_accumulated_micro_batches_make_the_update_of_one_large_batch(tmp_path: Path) -> None:
+    """In a model without batch norm statistics or missing landmarks the two are the same sum."""
+    gradients = []
+    for size, accumulation in ((4, 1), (2, 2)):
+        state, data, rule, phases = prepared(
+            tmp_path / f"{size}", f"data.batch_size={size}", f"accumulation={accumulation}"
+        )
+        begin(state, phases[1])
+        state.model.eval()
+        batches = data.training_batches(first_epoch=0, first_step=0, last_step=1)
+        record = next(train_steps(state, batches, phases[1].schedule, steps=1, backbone_lr_ratio=1.0, rule=rule))
+        gradients.append((record.loss, state.head.first.maps.weight.grad))
+    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
+    torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-3, atol=1e-6)
+
+
+def test_a_frozen_phase_leaves_every_bit_of_the_backbone_and_trains_the_head(tmp_path: Path) -> None:
+    state, data, rule, phases = prepared(tmp_path)
+    frozen = phases[0]
+    begin(state, frozen)
+    backbone, head = fingerprint(state.backbone), fingerprint(state.head)
+    assert not any(module.training for module in state.backbone.modules())
+    batches = data.training_batches(first_epoch=0, first_step=0, last_step=frozen.total_steps)
+    list(train_steps(state, batches, frozen.schedule, steps=6, backbone_lr_ratio=0.0, rule=rule))
+    assert all(parameter.grad is None for parameter in state.backbone.parameters())
+    assert fingerprint(state.backbone) == backbone
+    assert fingerprint(state.head) != head
+
+
+@pytest.mark.parametrize("policy", ["train", "eval"])
+def test_the_batch_norm_policy_of_the_fine_tune_is_kept(policy: str, tmp_path: Path) -> None:
+    state, data, rule, phases = prepared(tmp_path, f"phases.finetune.batch_norm={policy}")
+    begin(state, phases[1])
+    norms = [module for module in state.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+    batches = data.training_batches(first_epoch=0, first_step=0, last_step=2)
+    list(train_steps(state, batches, phases[1].schedule, steps=2, backbone_lr_ratio=0.3, rule=rule))
+    moved = [not torch.equal(norm.running_mean, old) for norm, old in zip(norms, before, strict=True)]
+    assert all(moved) if policy == "train" else not any(moved)
+
+
+def test_evaluation_puts_training_modes_back(tmp_path: Path) -> None:
+    state, data, rule, phases = prepared(tmp_path)
+    begin(state, phases[0])
+    before = [module.training for module in state.model.modules()]
+    evaluate(state.model, data.evaluation_batches("val"), rule.task, rule.compute)
+    assert [module.training for module in state.model.modules()] == before
+
+
+def test_timing_the_plan_leaves_no_trace(tmp_path: Path) -> None:
+    config = to_train_config(compose(*TINY, "ema_decay=0.9"))
+    state, data, rule, phases = prepared(tmp_path, "ema_decay=0.9")
+    before, random = fingerprint(state.model), torch.get_rng_state()
+    modes = [module.training for module in state.model.modules()]
+    measured = measure_seconds_per_step(phases, state, config, data, rule)
+    assert set(measured) == {"frozen", "finetune"}
+    assert fingerprint(state.model) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [module.training for module in state.model.modules()] == modes
+    assert (state.iteration, state.phase_step, state.phase, state.optimizer) == (0, 0, "", None)
+
+
+def test_a_snapshot_brings_back_weights_optimizer_and_random_numbers(tmp_path: Path) -> None:
+    state, data, rule, phases = prepared(tmp_path, "ema_decay=0.9")
+    begin(state, phases[1])
+    batches = data.training_batches(first_epoch=0, first_step=0, last_step=4)
+    list(train_steps(state, batches, phases[1].schedule, steps=2, backbone_lr_ratio=0.3, rule=rule))
+    saved, snapshot = json.dumps(str(state.state_dict())), Snapshot(state)
+    before = fingerprint(state.model)
+    list(train_steps(state, batches, phases[1].schedule, steps=2, backbone_lr_ratio=0.3, rule=rule))
+    torch.rand(3)
+    assert fingerprint(state.model) != before
+    snapshot.restore(state)
+    assert fingerprint(state.model) == before
+    assert json.dumps(str(state.state_dict())) == saved
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rates_and_images(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as caught:
+        run_in_process(tmp_path / "run", "scheduler.base_lr=1e30", "scheduler.max_lr=1e38", "clip_norm=null")
+    said = str(caught.value)
+    assert "update " in said
+    assert "phantom_" in said
+    assert "rates: head 1e+" in said
+    rows = pd.read_csv(tmp_path / "run" / "lr_history.csv")
+    assert rows["skipped"].tolist() == [0] * (len(rows) - 1) + [1]
+
+
+def test_the_average_of_the_weights_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+    """With a decay of 0.5 the average is a recursion over the weights after each update, the first taken whole."""
+    state, data, rule, phases = prepared(tmp_path, "ema_decay=0.5")
+    begin(state, phases[1])
+    batches = data.training_batches(first_epoch=0, first_step=0, last_step=4)
+    expected: torch.Tensor | None = None
+    for _ in train_steps(state, batches, phases[1].schedule, steps=4, backbone_lr_ratio=0.3, rule=rule):
+        now = state.head.first.maps.weight.detach().clone()
+        expected = now if expected is None else 0.5 * expected + 0.5 * now
+    averaged = state.evaluated_model.get_submodule("head.first.maps").weight
+    assert expected is not None
+    torch.testing.assert_close(averaged.detach(), expected)
+
+
+def test_bf16_keeps_weights_and_losses_in_fp32(tmp_path: Path) -> None:
+    state, data, rule, phases = prepared(tmp_path, "precision=bf16")
+    begin(state, phases[1])
+    batches = data.training_batches(first_epoch=0, first_step=0, last_step=1)
+    record = next(train_steps(state, batches, phases[1].schedule, steps=1, backbone_lr_ratio=0.3, rule=rule))
+    assert math.isfinite(record.loss)
+    assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
+    with rule.compute.autocast():
+        output = state.model(next(data.evaluation_batches("val"))["image"])
+    assert output.log_heatmaps.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=coordinates", "model.backbone=test_efficientnet", "model.weights=none", "model.refinement=true"),
+        ("task.loss.heatmap=mse", "task.loss.points=wing", "model.decoder=unet", "model.refinement=true"),
+        ("optimizer=sgd", "scheduler=onecycle", "scheduler.cycle_momentum=true", "data.fit=stretch"),
+        ("scheduler=plateau", "data.missing_fraction=0.3", "early_stopping_epochs=1", "phases=finetune_only"),
+        ("data.val_fraction=0", "phases=frozen_only", "optimizer=adam"),
+    ],
+    ids=["coordinates", "mse-wing-unet", "sgd-onecycle-stretch", "plateau-missing", "no-validation"],
+)
+def test_every_kind_of_run_ends_with_finite_results(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    given = [text for text in TINY if not (overrides[0] == "model=coordinates" and text == "model.width=8")]
+    given = [text for text in given if not (text.startswith("scheduler.") and "scheduler=" in " ".join(overrides))]
+    composed = compose(*overrides, *[text for text in given if text not in overrides])
+    from trainer.train import train
+
+    value = train(to_train_config(composed), RunDir(tmp_path / "run"), composed, [])
+    assert math.isfinite(value)
+    assert RunDir(tmp_path / "run").report.exists()
+
+
+def test_a_run_leaves_all_that_the_run_directory_promises(tiny_run: RunDir) -> None:
+    left = {str(path.relative_to(tiny_run.path)) for path in tiny_run.path.rglob("*") if path.is_file()}
+    assert left == {
+        "config.yaml",
+        "environment.json",
+        "splits.csv",
+        "lr_history.csv",
+        "metrics.csv",
+        "results.json",
+        "predictions.csv",
+        "report.html",
+        "checkpoints/last.pt",
+        "checkpoints/previous.pt",
+        "checkpoints/best.safetensors",
+        *(f"plots/{name}.png" for name in ("schedule", "learning_rates", "loss", "metrics", "landmark_errors")),
+        *(f"plots/overlays_{kind}.png" for kind in ("best", "median", "worst")),
+    }  # fmt: skip
+
+
+def test_predictions_are_those_of_the_best_weights_in_original_pixels(tiny_run: RunDir, tmp_path: Path) -> None:
+    state, data, rule, _ = prepared(tmp_path)
+    state.model.load_state_dict(load_file(tiny_run.best_weights))
+    _, judged = evaluate(state.model, data.evaluation_batches("val"), rule.task, rule.compute)
+    table = pd.read_csv(tiny_run.predictions)
+    assert table["image"].tolist() == [data.records.image_names[index] for index in data.records.indices("val")]
+    np.testing.assert_allclose(table["sella_x"], judged["points"][:, 0, 0], atol=2e-3)
+    errors = np.linalg.norm(judged["points"] - data.records.points[judged["index"]], axis=2)
+    spacing = data.records.pixel_spacing_mm[judged["index"]]
+    np.testing.assert_allclose(table["mre_mm"], errors.mean(axis=1) * spacing, atol=2e-3)
+
+
+def test_a_budget_of_updates_shortens_the_phases_to_whole_cycles(tmp_path: Path) -> None:
+    run_in_process(tmp_path / "run", "max_steps=8", "scheduler.cycles=null", "scheduler.step_size=3")
+    history = pd.read_csv(tmp_path / "run" / "lr_history.csv")
+    for _, rows in history.groupby("phase"):
+        assert len(rows) == 4
+        np.testing.assert_allclose(rows["lr_head"], [1e-4, 1.55e-3, 3e-3, 1.55e-3])

@@ -1,0 +1,102 @@
+"""report.html: one file that says whether a run trained well, at which rates, and what to do next."""
+
+from __future__ import annotations
+
+import base64
+import math
+import mimetypes
+from collections.abc import Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from trainer.progress import clock
+from trainer.run_dir import write_text
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: Mapping[str, Path]) -> None:
+    """Write a page that needs no other file and no network; `pictures` (caption to file) are embedded.
+
+    Sections whose key is absent from `results`, and pictures whose file is, are left out.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {filter_.__name__: filter_ for filter_ in (number, distance, rate, percent, plain, clock)}
+    page = environment.get_template(TEMPLATE.name).render(
+        title=title,
+        results=results,
+        verdict=verdict(results["headline"], results["unit"]),
+        metrics=_metric_columns(results),
+        pictures={caption: data_uri(file) for caption, file in pictures.items() if file.is_file()},
+    )
+    write_text(path, page)
+
+
+def verdict(headline: list[dict[str, Any]], unit: str) -> str:
+    """A sentence that compares the best weights with the first stage, the mean shape without training."""
+    baseline = headline[0]["mre"]
+    best = next((stage["mre"] for stage in headline if stage["stage"].startswith("best")), headline[-1]["mre"])
+    if not (_is_number(baseline) and _is_number(best)) or baseline == 0 or len(headline) < 2:
+        return "There is nothing to compare the result with."
+    errors = (
+        f"The mean radial error is {best:.2f} {unit}; the mean shape, without any training, has {baseline:.2f} {unit}"
+    )
+    if best >= baseline:
+        return f"{errors}. The run did not learn: it is no better than that."
+    return f"{errors}, so training removed {100 - 100 * best / baseline:.0f} % of the error."
+
+
+def number(value: Any) -> str:
+    """Four digits; a count in full; a dash for what was not measured."""
+    if not _is_number(value):
+        return "–"
+    return f"{value:,}" if isinstance(value, Integral) else f"{value:.4g}"
+
+
+def distance(value: Any) -> str:
+    """px or mm to two places, so that a column lines up."""
+    return f"{value:.2f}" if _is_number(value) else "–"
+
+
+def rate(lowest: Any, highest: Any) -> str:
+    if not (_is_number(lowest) and _is_number(highest)):
+        return "frozen"
+    return f"{lowest:.3g}" if lowest == highest else f"{lowest:.3g} … {highest:.3g}"
+
+
+def percent(value: Any) -> str:
+    return f"{100 * value:.1f} %" if _is_number(value) else "–"
+
+
+def plain(value: Any) -> str:
+    """Lists and tables of the environment as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(child)}" for key, child in value.items())
+    return ", ".join(plain(child) for child in value) if isinstance(value, list | tuple) else str(value)
+
+
+def data_uri(file: Path) -> str:
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
+
+
+def _metric_columns(results: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Everything that was measured: after each phase, then of the best weights on each split."""
+    columns = {f"after {name}": values for name, values in results.get("phases", {}).items()}
+    columns |= {f"best, {split}": values for split, values in results.get("metrics", {}).items()}
+    if results.get("test"):
+        columns["best, test"] = results["test"]
+    return columns
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

@@ -1,0 +1,189 @@
+"""Pictures of predicted landmarks: errors per landmark as bars, and images with prediction and truth drawn in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from trainer.run_dir import written_atomically
+from trainer.tasks.landmark_metrics import radial_errors
+
+WIDTH_IN, DPI = 8.0, 150
+MAX_NUMBERED = 30  # landmarks; the numbers of more would hide the image
+MAX_SHOWN_PX = 1200  # of an image's longer side; more would not be seen
+TRUTH, PREDICTION = "#2bd94f", "#ff5a1f"
+GRAY, NAVY, SKY = "#6b7280", "#003452", "#9cc5e3"
+
+
+def plot_landmark_errors(path: Path, table: pd.DataFrame, *, unit: str) -> Figure:
+    """Mean, median and 95th percentile of the radial error (px or mm) of each landmark, the worst on top.
+
+    `table`: as made by per_landmark_table. The picture grows with the number of landmarks.
+    """
+    rows = table.sort_values(f"mre_{unit}", na_position="first", kind="stable")  # the first row is at the bottom
+    mean, p95 = rows[f"mre_{unit}"].to_numpy(float), rows[f"p95_{unit}"].to_numpy(float)
+    places, counts, present = np.arange(len(rows)), rows["count"].to_numpy(), np.isfinite(mean)
+    figure = Figure(figsize=(WIDTH_IN, 1.3 + 0.21 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(places, mean, height=0.72, color=SKY, label="mean")
+    axes.plot(rows[f"median_{unit}"], places, "D", color=NAVY, markersize=4, label="median")
+    axes.hlines(places, np.minimum(mean, p95), p95, color=GRAY, linewidth=1)
+    axes.plot(p95, places, "|", color=GRAY, markersize=7, markeredgewidth=1.5, label="95th percentile")
+    if present.any():
+        overall = np.average(mean[present], weights=counts[present])
+        label = f"mean of all ({overall:.2f} {unit})"
+        axes.axvline(overall, color="black", linewidth=1, linestyle=(0, (6, 4)), label=label)
+    names = [shortened(str(name), 32) for name in rows["landmark"]]
+    if len(set(counts)) > 1:
+        names = [f"{name}  (n={count})" for name, count in zip(names, counts, strict=True)]
+    axes.set_yticks(places, names, fontsize=8.5, parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel=f"radial error ({unit})", xlim=(0, None), ylim=(-0.7, len(rows) - 0.3))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color="#d8dbe0", linewidth=0.7)
+    figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    _write(figure, path)
+    return figure
+
+
+def write_overlays(
+    folder: Path,
+    read: Callable[[int], np.ndarray],
+    predictions: dict[str, np.ndarray],
+    image_names: Sequence[str],
+    *,
+    unit: str,
+    count: int,
+) -> list[Path]:
+    """One sheet each of the `count` images with the least, the median and the greatest mean error (mm or px).
+
+    predictions: index (N,) of the images, as `read` and `image_names` know them; points and truth (N, K, 2) in px;
+    spacing_mm (N,). Images without an error in the unit (no landmark, or no spacing) are left out. No image is shown
+    twice; a sheet for which none is left is not written.
+    """
+    errors = radial_errors(predictions["points"], predictions["truth"])
+    if unit == "mm":
+        errors = errors * predictions["spacing_mm"][:, None]
+    means = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in errors])
+    paths = []
+    for kind, rows in choose_samples(means, count).items():
+        path = folder / f"overlays_{kind}.png"
+        if not rows:
+            path.unlink(missing_ok=True)  # of an earlier part of the run
+            continue
+        figure, panels = _grid(len(rows))
+        for axes, row in zip(panels, rows, strict=True):
+            index = int(predictions["index"][row])
+            title = f"{shortened(Path(image_names[index]).name, 30)}\nMRE {means[row]:.2f} {unit}"
+            _draw(axes, read(index), predictions["points"][row], predictions["truth"][row], title)
+        _finish(figure, panels)
+        _write(figure, path)
+        paths.append(path)
+    return paths
+
+
+def choose_samples(means: np.ndarray, count: int) -> dict[str, list[int]]:
+    """Rows of the mean errors (N,) for the sheets best, median and worst; worst begins with the greatest.
+
+    Of fewer than 3 * `count` finite ones each is chosen once: a third per sheet, what is left to best, then to worst.
+    """
+    order = [int(row) for row in np.argsort(means, kind="stable") if np.isfinite(means[row])]
+    best, worst, median = (min(count, (len(order) + more) // 3) for more in (2, 1, 0))
+    start = best + (len(order) - best - median - worst) // 2
+    return {
+        "best": order[:best],
+        "median": order[start : start + median],
+        "worst": order[::-1][:worst],
+    }
+
+
+def draw_overlay(
+    image: np.ndarray, points: np.ndarray, truth: np.ndarray, *, title: str, names: Sequence[str] | None = None
+) -> Figure:
+    """The image (H, W) or (H, W, 3) uint8 with predicted and true landmarks, (K, 2) px each; NaN is not drawn.
+
+    Up to 30 landmarks are numbered, from 0; `names` explain the numbers.
+    """
+    figure, (axes,) = _grid(1)
+    _draw(axes, image, points, truth, title)
+    _finish(figure, [axes])
+    if names is not None and len(points) <= MAX_NUMBERED:
+        key = "\n".join(f"{number}  {shortened(name, 28)}" for number, name in enumerate(names))
+        axes.text(1.03, 1, key, va="top", fontsize=8, linespacing=1.5, transform=axes.transAxes, parse_math=False)
+    return figure
+
+
+def shortened(name: str, length: int) -> str:
+    """The name, with its middle left out if it is longer than `length`."""
+    return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length // 2) :]}"
+
+
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels for images, at most three beside each other."""
+    columns = count if count <= 3 else 2 if count == 4 else 3
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(max(WIDTH_IN, 3.6 * columns), 5 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in panels[count:]:
+        unused.remove()
+    return figure, list(panels[:count])
+
+
+def _draw(axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, title: str) -> None:
+    height, width = image.shape[:2]
+    shrink = MAX_SHOWN_PX / max(height, width)
+    if shrink < 1:
+        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    # Coordinates stay those of the original: integers are pixel centres.
+    extent, smooth = (-0.5, width - 0.5, height - 0.5, -0.5), "bicubic" if shrink > 2 else "auto"
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="equal", interpolation=smooth)
+    joined = np.stack([truth, points], axis=1)
+    for ends in joined[np.isfinite(joined).all(axis=(1, 2))]:
+        axes.plot(*ends.T, color="#ffd23f", linewidth=1)
+    size = 1.0 if len(points) <= MAX_NUMBERED else 0.7
+    axes.plot(*truth.T, "o", color=TRUTH, fillstyle="none", markersize=7 * size, markeredgewidth=1.4, label="truth")
+    axes.plot(*points.T, "o", color=PREDICTION, markersize=4 * size, markeredgewidth=0, label="prediction")
+    if len(points) <= MAX_NUMBERED:
+        for number, (x, y) in enumerate(points):
+            if np.isfinite([x, y]).all():
+                text = axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
+                text.set(color="white", path_effects=[withStroke(linewidth=1.5, foreground="black")])
+    # Landmarks outside the frame are shown as far as a fifth of it.
+    both = np.concatenate([points, truth])
+    for axis, size_px in enumerate((width, height)):
+        present = both[np.isfinite(both[:, axis]), axis]
+        low = min([-0.5, *present - 0.02 * size_px])
+        high = max([size_px - 0.5, *present + 0.02 * size_px])
+        low, high = max(low, -0.2 * size_px), min(high, 1.2 * size_px)
+        axes.set_xlim(low, high) if axis == 0 else axes.set_ylim(high, low)
+    axes.set_title(title, fontsize=9, parse_math=False)
+    axes.set(xticks=[], yticks=[], facecolor="#e5e7eb")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _finish(figure: Figure, panels: list[Axes]) -> None:
+    """Make the figure as tall as its images and their titles need, and add the legend."""
+    spec = panels[0].get_subplotspec()
+    assert spec is not None
+    rows, columns = spec.get_gridspec().get_geometry()
+    shapes = [abs(np.diff(axes.get_ylim())[0] / np.diff(axes.get_xlim())[0]) for axes in panels]
+    width = figure.get_figwidth()
+    panel_height = min(max(shapes), 1.6) * min(width / columns, 4.5)
+    figure.set_size_inches(width, rows * (panel_height + 0.5) + 0.4)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    with written_atomically(path) as aside:
+        figure.savefig(aside, dpi=DPI, format="png")
