@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from data.atomic import written_atomically
 from data.errors import DataError, did_you_mean, enumerated, quoted
 
 SPLITS = ("train", "val", "test")
@@ -60,15 +60,8 @@ def write_splits(path: Path, image_names: Sequence[str], splits: Sequence[str] |
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "split"])
     writer.writerows(zip(image_names, splits, strict=True))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_atomically(path) as aside:
+        aside.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
 
 
 def read_splits(path: Path, image_names: Sequence[str]) -> np.ndarray:

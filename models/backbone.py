@@ -54,8 +54,7 @@ def check_name(name: str) -> None:
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=4, cutoff=0.5)
         raise ValueError(f"model.backbone={name} is not a timm model; nearest: {', '.join(near) or 'none'}")
-    tagged = timm.list_models(f"{architecture}.*", pretrained=True)
-    if tag and name not in tagged:
+    if tag and name not in (tagged := timm.list_models(f"{architecture}.*", pretrained=True)):
         choices = ", ".join([architecture, *tagged])
         raise ValueError(f"model.backbone={name} has a tag that timm does not know; choose one of {choices}")
 
@@ -64,33 +63,31 @@ def create_features(name: str, weights: str, input_size: tuple[int, int]) -> Any
     """The timm model as a feature pyramid, filled with `weights` (none, bundled, hub or a file).
 
     Transformers are built for the input's (height, width); timm resamples position embeddings that it loads itself.
+
+    Raises:
+        ValueError: the model can't take such an input, or would cut off a part of the last patches.
     """
+    height, width = input_size
+    given = f"data.input_height={height} data.input_width={width}"
     options = {"img_size": input_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
     try:
-        net = timm.create_model(name, pretrained=False, features_only=True, **options)
-    except (RuntimeError, AssertionError, AttributeError, NotImplementedError) as error:
+        net: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
+        patch = min(net.feature_info.reduction())
+        if options and (height % patch or width % patch):
+            raise ValueError(f"patches of {patch} px must fill it")
+        _try_out(net, input_size)
+    except (RuntimeError, AssertionError, AttributeError, NotImplementedError, ValueError) as error:
         raise ValueError(
-            f"model.backbone={name} offers no feature maps ({first_line(error)}); choose another timm model"
+            f"model.backbone={name} gives no feature maps for {given} ({first_line(error)}); "
+            "try multiples of 32, a larger or square input, or another model"
         ) from error
-    check_input_size(net, name, input_size, in_whole_patches=bool(options))
     load_weights(net, name, weights, options)
     return net
 
 
-def check_input_size(net: Any, name: str, input_size: tuple[int, int], *, in_whole_patches: bool) -> None:
-    """Raises ValueError where the net would cut off a part of the input's last patches, or can't take the input."""
-    height, width = input_size
-    given = f"data.input_height={height} data.input_width={width}"
-    patch = min(net.feature_info.reduction())
-    if in_whole_patches and (height % patch or width % patch):
-        raise ValueError(f"{given} must be multiples of {patch}, the patch of model.backbone={name}")
-    net.eval()  # a look without traces: no batch-norm statistics, no random numbers
-    try:
-        with torch.no_grad():
-            net(torch.zeros(1, 3, height, width))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ValueError(
-            f"{given} don't suit model.backbone={name} ({first_line(error)}); "
-            "try multiples of 32, a larger input, or another model"
-        ) from error
+def _try_out(net: nn.Module, input_size: tuple[int, int]) -> None:
+    """Raises what the net raises for inputs of this size. In eval, so that statistics and random numbers stay."""
+    net.eval()
+    with torch.no_grad():
+        net(torch.zeros(1, 3, *input_size))
     net.train()

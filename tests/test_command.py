@@ -12,7 +12,8 @@ from conftest import TINY, run_command
 CONF = Path(__file__).parents[1] / "conf"
 TELL_TORCH = """
 import atexit, runpy, sys
-atexit.register(lambda: print("heavy:", sorted({"torch", "timm", "numpy", "pandas", "cv2"} & set(sys.modules)), file=sys.stderr))
+HEAVY = {"torch", "timm", "numpy", "pandas", "cv2"}
+atexit.register(lambda: print("heavy:", sorted(HEAVY & set(sys.modules)), file=sys.stderr))
 sys.argv = ["trainer", *sys.argv[1:]]
 runpy.run_module("trainer", run_name="__main__", alter_sys=True)
 """

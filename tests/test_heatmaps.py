@@ -89,7 +89,7 @@ def test_decode_returns_the_label_up_to_one_sigma_outside_the_frame(stride: int,
     assert (decoded - points).abs().max() < 0.005
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     width=st.integers(100, 2400),
     height=st.integers(100, 2400),

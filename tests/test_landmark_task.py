@@ -53,7 +53,7 @@ def test_missing_landmarks_change_neither_loss_nor_gradient() -> None:
     for filler in (0.0, 1e6):
         maps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
         points = torch.full((2, 3, 2), 20.0, requires_grad=True)
-        target = torch.where(visible[..., None], 30.0, filler)
+        target = torch.where(visible[..., None], 30.0, filler).expand(2, 3, 2)
         output = LandmarkOutput(points + 1, coarse=points, log_heatmaps=maps, stride=4)
         loss = task.loss(output, batch_of(target, visible))
         loss.backward()

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from data.atomic import written_atomically
 from trainer.history import CsvLog
 from trainer.optimizers import build_optimizer, gradient_norm, momentum_of, set_rates
 from trainer.planning import cut_to_seconds, cut_to_steps
-from trainer.run_dir import written_atomically
 from trainer.selection import epochs_since_best, is_better
 
 

@@ -103,7 +103,7 @@ def test_no_readable_checkpoint_is_a_clear_error(tiny_run: RunDir, tmp_path: Pat
     shutil.copytree(tiny_run.path, copied.path)
     copied.last_checkpoint.write_bytes(b"")
     copied.previous_checkpoint.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="no checkpoint of .* can be read"):
+    with pytest.raises(ValueError, match=r"no checkpoint of .* can be read"):
         checkpoint.load(copied)
 
 

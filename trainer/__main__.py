@@ -85,7 +85,9 @@ def _resumed_config(composed: DictConfig, run_dir: RunDir) -> DictConfig:
 
 def main() -> None:
     """Runs, and turns each fault of the user's into one message and an exit code."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here; Hydra would print them its own way and exit 1
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # let exceptions through to here; Hydra would print them its own way and exit 1
+    )
     try:
         run()
     except FAULTS as error:
@@ -96,7 +98,13 @@ def main() -> None:
 
 
 def _fail(error: Exception) -> NoReturn:
-    code = EXIT_DATA if isinstance(error, DataError) else EXIT_TRAINING if isinstance(error, TrainingError) else EXIT_CONFIG
+    code = (
+        EXIT_DATA
+        if isinstance(error, DataError)
+        else EXIT_TRAINING
+        if isinstance(error, TrainingError)
+        else EXIT_CONFIG
+    )
     print(f"error: {_message(error)}", file=sys.stderr)
     sys.exit(code)
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from trainer.run_dir import RunDir, written_atomically
+from data.atomic import written_atomically
+from trainer.run_dir import RunDir
 from trainer.state import TrainState
 
 log = logging.getLogger(__name__)

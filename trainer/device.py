@@ -32,9 +32,10 @@ class Compute:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def place(self, model: nn.Module) -> nn.Module:
+        model = model.to(self.device)
         if self.channels_last:
-            return model.to(self.device, memory_format=torch.channels_last)
-        return model.to(self.device)
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        return model
 
     def send(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         sent = {

@@ -48,9 +48,7 @@ def write_outcome(
     kept = {key: value.clone() for key, value in weights.state_dict().items()}
     checkpoint.load_weights(run_dir.best_weights, weights)
     splits = [split for split in ("val", "test") if len(data.records.indices(split))] or ["train"]
-    judged = {
-        split: evaluate(weights, data.evaluation_batches(split), task, rule.compute)[1] for split in splits
-    }
+    judged = {split: evaluate(weights, data.evaluation_batches(split), task, rule.compute)[1] for split in splits}
     weights.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
 
     tables = [task.table(predictions, data.records.image_names, split) for split, predictions in judged.items()]

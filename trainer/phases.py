@@ -20,7 +20,7 @@ from trainer.progress import epoch_progress
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir
 from trainer.schedules import Schedule
-from trainer.selection import epochs_since_best, is_better
+from trainer.selection import epochs_since_best
 from trainer.state import TrainState
 from trainer.tasks.landmarks import LandmarkTask
 

@@ -111,7 +111,9 @@ def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int
             continue
         key = f"phases.{name}.epochs"
         if position < begun:
-            raise ValueError(f"{key}: this phase has ended ({was} updates), {state.phase} has begun; leave it as it was")
+            raise ValueError(
+                f"{key}: this phase has ended ({was} updates), {state.phase} has begun; leave it as it was"
+            )
         if getattr(config.phases, name).scheduler.depends_on_length:
             raise ValueError(
                 f"{key}: {state.phase_step} of {was} updates were made under a schedule that is shaped by the phase's "

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from trainer.run_dir import written_atomically
+from data.atomic import written_atomically
 from trainer.tasks.landmark_pictures import plot_landmark_errors as plot_landmark_errors
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def plot_loss(path: Path, history: pd.DataFrame) -> Figure:
     iterations, loss = valid["iteration"].to_numpy(), valid["loss"].to_numpy(float)
     window = int(np.clip(len(loss) // 40, 3, 100))
     for values, label, color, width in (
-        (loss, "loss of each update", "#b0b5bd", 0.7),
+        (loss, "loss of each update", "#979ea8", 0.8),
         (debiased_ema(loss, beta=1 - 1 / window), f"moving average (about {window})", "black", 1.5),
     ):
         kept, marker = thinned(values, MAX_POINTS), "o" if len(values) == 1 else ""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from data.atomic import written_atomically
 
 
 class RunDir:
@@ -81,25 +80,6 @@ class RunDir:
     def read_environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
         return environment
-
-
-@contextmanager
-def written_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, flushed to disk, once the block ends well."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield aside
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -86,9 +86,19 @@ class TrainState:
 
 
 _PLAIN = (
-    "phase", "phase_step", "iteration", "epochs_before", "epochs_done", "evaluations", "monitors", "best", "phase_metrics", "total_steps", "seconds",
+    "phase",
+    "phase_step",
+    "iteration",
+    "epochs_before",
+    "epochs_done",
+    "evaluations",
+    "monitors",
+    "best",
+    "phase_metrics",
+    "total_steps",
+    "seconds",
     "finished",
-)  # fmt: skip
+)
 
 
 def build_ema(model: nn.Module, decay: float | None) -> AveragedModel | None:

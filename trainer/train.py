@@ -16,7 +16,7 @@ from trainer import checkpoint
 from trainer.config.run import TrainConfig
 from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
-from trainer.history import METRIC_COLUMNS, CsvLog, LRHistory, Logs
+from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
 from trainer.loop import UpdateRule
 from trainer.outcome import write_outcome
 from trainer.phases import Phase, StopRule, freeze, run_phase
@@ -120,7 +120,7 @@ def _open_run(
 def _build_data(config: TrainConfig, run_dir: RunDir) -> RunData:
     settings = config.data
     records = settings.build(run_dir.splits)
-    augmentation = settings.augmentation.build(len(records.landmark_names))
+    augmentation = settings.augmentation.build(len(records.landmark_names), settings.folder)
     train, plain = (
         LandmarkDataset(
             records,

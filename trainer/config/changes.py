@@ -32,8 +32,8 @@ def check_resumable(saved: DictConfig, asked: DictConfig) -> dict[str, tuple[Any
     if refused:
         listed = "; ".join(f"{key}: was {was}, now {now}" for key, (was, now) in refused.items())
         raise ValueError(
-            f"this run can't go on under another config ({listed}). Resume without these overrides, or start a new run. "
-            f"What may change: {', '.join(FREE_KEYS[1:] + EPOCH_KEYS)}"
+            f"this run can't go on under another config ({listed}). Resume without these overrides, or start "
+            f"a new run. What may change: {', '.join(FREE_KEYS[1:] + EPOCH_KEYS)}"
         )
     return differences
 

@@ -31,25 +31,29 @@ class AugmentationConfig:
     dropout_size: float
 
     def __post_init__(self) -> None:
-        for name in ("rotate_degrees", "shear_degrees", "brightness", "contrast", "gamma", "noise", "dropout_holes"):
+        for name in ("rotate_degrees", "shear_degrees", "gamma", "dropout_holes"):
             check_not_negative(f"data.augmentation.{name}", getattr(self, name))
-        for name in ("scale", "shift", "flip", "clahe", "dropout_size"):
+        for name in ("scale", "shift", "flip", "brightness", "contrast", "clahe", "noise", "dropout_size"):
             check_fraction(f"data.augmentation.{name}", getattr(self, name))
         if self.scale >= 1:
             raise ValueError(f"data.augmentation.scale={self.scale} must be below 1")
+        if self.gamma > 5:
+            raise ValueError(f"data.augmentation.gamma={self.gamma} must be at most 5")
         if self.flip > 0 and self.flip_pairs is None:
             raise ValueError(
                 f"data.augmentation.flip={self.flip} needs data.augmentation.flip_pairs: a file with a line `i j` for "
                 "each pair of landmarks that change sides in a mirror (or `none` if no landmark does)"
             )
 
-    def build(self, num_landmarks: int) -> Augmentation:
+    def build(self, num_landmarks: int, beside: Path) -> Augmentation:
+        """The augmentation of images with `num_landmarks`; flip pairs are looked for here, then in `beside`."""
         from data.augmentation import Augmentation
         from data.tables import read_flip_pairs
 
         flip_pairs: list[tuple[int, int]] = []
         if self.flip > 0 and self.flip_pairs not in (None, "none"):
-            flip_pairs = read_flip_pairs(Path(str(self.flip_pairs)), num_landmarks)
+            path = Path(str(self.flip_pairs))
+            flip_pairs = read_flip_pairs(path if path.exists() else beside / path, num_landmarks)
         return Augmentation(
             rotate_degrees=self.rotate_degrees,
             scale=self.scale,
@@ -94,12 +98,18 @@ class DataConfig(ABC):
         check_fraction("data.test_fraction", self.test_fraction)
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} leave nothing to train on"
+                f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} "
+                "leave nothing to train on"
             )
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where files that belong to the data lie."""
 
     @abstractmethod
     def build(self, splits_file: Path) -> LandmarkRecords:
-        """Read what is to be learnt; the split is taken from `splits_file` if it exists, else made and written there."""
+        """Read what is to be learnt; the split is that of `splits_file` if it exists, else made and written there."""
 
 
 @dataclass(kw_only=True)
@@ -121,6 +131,10 @@ class PhantomConfig(DataConfig):
                 raise ValueError(f"data.{name}={value} must be at least 64 px")
         check_fraction("data.missing_fraction", self.missing_fraction)
         check_not_negative("data.trouble", self.trouble)
+
+    @property
+    def folder(self) -> Path:
+        return Path()
 
     def build(self, splits_file: Path) -> LandmarkRecords:
         from data.records import phantom_records
@@ -148,6 +162,10 @@ class CsvConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("data.pixel_spacing_mm", self.pixel_spacing_mm)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.table).parent
 
     def build(self, splits_file: Path) -> LandmarkRecords:
         from data.records import csv_records

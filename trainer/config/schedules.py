@@ -26,7 +26,7 @@ class SchedulerConfig(ABC):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether the rate of an early update depends on how long the phase is; then a phase under way can't be extended."""
+        """Whether early rates depend on how long the phase is; then a phase that has begun can't be extended."""
         return True
 
 

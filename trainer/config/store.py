@@ -98,5 +98,5 @@ def _lay_over(group: str, run_wide: Any, changes: Any) -> Any:
         return laid
     laid = OmegaConf.create(OmegaConf.to_container(run_wide))
     if any(key in changes for key in STEP_SIZE_KEYS):
-        laid = OmegaConf.merge(laid, {key: None for key in STEP_SIZE_KEYS})
+        laid = OmegaConf.merge(laid, dict.fromkeys(STEP_SIZE_KEYS))
     return OmegaConf.merge(OmegaConf.structured(SCHEMAS[group][run_wide.kind]), laid, changes)

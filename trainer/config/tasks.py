@@ -44,7 +44,7 @@ class LandmarkTaskConfig:
         check_choice("task.nme", self.nme or "none", ("none", "box", "pair"))
         if self.nme == "pair" and (self.nme_landmarks is None or len(self.nme_landmarks) != 2):
             raise ValueError(
-                f"task.nme=pair needs task.nme_landmarks, two landmark numbers such as [36,45]; got {self.nme_landmarks}"
+                f"task.nme=pair needs task.nme_landmarks, two landmarks such as [36,45]; got {self.nme_landmarks}"
             )
         if not self.sdr_thresholds:
             raise ValueError("task.sdr_thresholds=[] must hold at least one distance")

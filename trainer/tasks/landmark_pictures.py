@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from trainer.run_dir import written_atomically
+from data.atomic import written_atomically
 from trainer.tasks.landmark_metrics import radial_errors
 
 WIDTH_IN, DPI = 8.0, 150

@@ -103,7 +103,9 @@ class LandmarkTask:
             parts.append(f"val loss {measured['val_loss']:.4f}")
             parts.append(f"MRE {measured[f'mre_{self.unit}']:.2f} {self.unit}")
             parts += [
-                f"{name} {measured[name]:.4g}" for name in (self.monitor, "nme") if name in measured and "mre" not in name
+                f"{name} {measured[name]:.4g}"
+                for name in (self.monitor, "nme")
+                if name in measured and "mre" not in name
             ]
         return "  ".join(parts)
 
