@@ -71,15 +71,15 @@ def _run(composed: DictConfig, run_dir: RunDir) -> float:
 
 def _resumed_config(composed: DictConfig, run_dir: RunDir) -> DictConfig:
     """The config the run was started with, under the overrides that it may be resumed with."""
-    saved = read_config(run_dir.config)
+    saved = asked = read_config(run_dir.config)
     overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("resume=")]
-    if not overrides:
-        return saved
-    started_with = run_dir.read_environment()["overrides"]
-    asked = hydra.compose("config", overrides=[*started_with, *overrides])
-    to_train_config(asked)
-    for key, (was, now) in check_resumable(saved, asked).items():
-        log.info("resumed with %s=%s (was %s)", key, now, was)
+    if overrides:
+        started_with = run_dir.read_environment()["overrides"]
+        asked = hydra.compose("config", overrides=[*started_with, *overrides])
+        to_train_config(asked)
+        for key, (was, now) in check_resumable(saved, asked).items():
+            log.info("resumed with %s=%s (was %s)", key, now, was)
+    asked.resume = str(run_dir.path)
     return asked
 
 

@@ -14,6 +14,7 @@ from data.loaders import updates_per_epoch
 from models.backbone import check_name
 from trainer import checkpoint
 from trainer.config.run import TrainConfig
+from trainer.config.store import read_config
 from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
@@ -91,7 +92,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     logs.close()
 
     # What it came to.
-    write_outcome(run_dir, state, phases, data, rule, composed, warnings)
+    write_outcome(run_dir, state, phases, data, rule, read_config(run_dir.config), warnings)
     state.finished = True
     checkpoint.save(run_dir, state)
     return state.best_value
@@ -101,14 +102,15 @@ def _open_run(
     config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides: list[str]
 ) -> dict[str, Any] | None:
     """Write down what is run, or find where to go on: the newest checkpoint of a resumed run."""
+    kept = OmegaConf.merge(composed, {"resume": None})
     if config.resume is None:
         if run_dir.config.exists():
             raise ValueError(f"{run_dir.path} already holds a run; go on with it by resume={run_dir.path}")
         run_dir.create()
         write_json(run_dir.environment, describe_environment(overrides))
-        write_text(run_dir.config, OmegaConf.to_yaml(composed, resolve=True))
+        write_text(run_dir.config, OmegaConf.to_yaml(kept, resolve=True))
         return None
-    write_text(run_dir.config, OmegaConf.to_yaml(composed, resolve=True))
+    write_text(run_dir.config, OmegaConf.to_yaml(kept, resolve=True))
     saved = checkpoint.load(run_dir)
     if saved is None:
         log.info("%s has no checkpoint yet: it starts from the beginning", run_dir.path)
