@@ -65,7 +65,7 @@ def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
     has_top = (bxx < 0) & (byy < 0) & (determinant > 1e-12)
     safe = torch.where(has_top, determinant, 1.0)
     top = torch.stack([bxy * by - 2 * byy * bx, bxy * bx - 2 * bxx * by], dim=2) / safe[..., None]
-    near = has_top & (top.abs() <= radius).all(dim=2)
+    near = has_top & (top.abs() <= 2 * radius).all(dim=2)
     expectation = weights @ grid
     cells = corner + radius + torch.where(near[..., None], top, expectation)
     return cells.float().to(log_heatmaps.device)
@@ -98,10 +98,12 @@ def _grid(radius: int, like: Tensor) -> Tensor:
 
 
 def heatmap_cross_entropy(log_heatmaps: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy (N, K) between the softmax over each map and its target, both as distributions over the cells."""
+    """Cross-entropy (N, K) between the softmax over each map and its target, both as distributions over the cells,
+    less the target's own entropy: 0 for a perfect map, with the same gradient."""
     flat = targets.flatten(2)
     distribution = flat / flat.sum(dim=2, keepdim=True).clamp_min(1e-12)
-    return -(distribution * F.log_softmax(log_heatmaps.flatten(2), dim=2)).sum(dim=2)
+    log_softmax = F.log_softmax(log_heatmaps.flatten(2), dim=2)
+    return F.kl_div(log_softmax, distribution, reduction="none").sum(dim=2)
 
 
 def heatmap_squared_error(log_heatmaps: Tensor, targets: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ from models.backbone import Backbone
 from models.decoders import DECODERS
 from models.heatmaps import local_expectation, parabola_peak, to_pixels
 
-# Cells around a map's peak that the decoder looks at: over 4 sigma of the default target.
-WINDOW_RADIUS = 6
+# Cells around a map's peak that are looked at: while training the whole peak (4 sigma of the default target), so that
+# the expectation is unbiased; to decode only its top, which is exact for any radius and least disturbed by the tails.
+EXPECTATION_RADIUS, TOP_RADIUS = 6, 2
 
 
 @dataclass
@@ -56,9 +57,12 @@ class HeatmapHead(nn.Module):
         with full_precision(decoded):
             maps = self.maps(decoded.float())
         log_heatmaps = F.logsigmoid(maps) if self.sigmoid else maps
-        decode = local_expectation if self.training else parabola_peak
+        if self.training:
+            cells = local_expectation(log_heatmaps, EXPECTATION_RADIUS)
+        else:
+            cells = parabola_peak(log_heatmaps, TOP_RADIUS)
         return LandmarkOutput(
-            to_pixels(decode(log_heatmaps, WINDOW_RADIUS), self.stride),
+            to_pixels(cells, self.stride),
             log_heatmaps=log_heatmaps,
             stride=self.stride,
         )

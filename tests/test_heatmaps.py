@@ -20,7 +20,7 @@ from models.heatmaps import (
     to_cells,
     to_pixels,
 )
-from models.landmarks import WINDOW_RADIUS
+from models.landmarks import EXPECTATION_RADIUS, TOP_RADIUS
 
 STRIDES = (1, 2, 4, 8, 16)
 
@@ -85,7 +85,7 @@ def test_decode_returns_the_label_up_to_one_sigma_outside_the_frame(stride: int,
     size = (24, 40)
     points = random_points(size, stride, margin=sigma * stride)
     maps = MODELS[model](log_gaussian(points, size, stride, sigma))
-    decoded = to_pixels(parabola_peak(maps, WINDOW_RADIUS), stride).double()
+    decoded = to_pixels(parabola_peak(maps, TOP_RADIUS), stride).double()
     assert (decoded - points).abs().max() < 0.005
 
 
@@ -112,7 +112,7 @@ def test_label_to_map_to_original_pixels_is_within_a_twentieth_of_a_pixel(
     label = torch.from_numpy(apply(affine, truth).astype(np.float32))[None]
     size = (input_size[0] // stride, input_size[1] // stride)
     maps = MODELS[model](log_gaussian(label, size, stride, sigma))
-    decoded = to_pixels(parabola_peak(maps, WINDOW_RADIUS), stride)[0].numpy().astype(np.float64)
+    decoded = to_pixels(parabola_peak(maps, TOP_RADIUS), stride)[0].numpy().astype(np.float64)
     margin = sigma * stride
     near = ((label[0] >= -margin) & (label[0] <= torch.tensor([384.0, 512.0]) - 1 + margin)).all(dim=1).numpy()
     error = np.linalg.norm(apply(invert(affine), decoded) - truth, axis=1)
@@ -139,7 +139,7 @@ STRONG_AUGMENTATION = Augmentation(
 @pytest.mark.parametrize("sigma", [0.6, 6.0])
 def test_decode_is_exact_for_sharp_and_wide_targets_too(sigma: float) -> None:
     points = random_points((24, 40), stride=4, margin=0)
-    decoded = parabola_peak(as_softmax_logits(log_gaussian(points, (24, 40), 4, sigma)), WINDOW_RADIUS)
+    decoded = parabola_peak(as_softmax_logits(log_gaussian(points, (24, 40), 4, sigma)), TOP_RADIUS)
     assert (to_pixels(decoded, 4) - points).abs().max() < 0.02
 
 
@@ -192,7 +192,7 @@ def test_maps_without_a_top_decode_to_a_point_in_the_window(kind: str, radius: i
 def test_maps_smaller_than_the_window_decode_to_finite_points(size: tuple[int, int]) -> None:
     maps = log_gaussian(torch.tensor([[[0.3, 0.4]]]), size, 1, 1.0).float()
     for decode in (parabola_peak, local_expectation):
-        assert decode(maps, WINDOW_RADIUS).isfinite().all()
+        assert decode(maps, EXPECTATION_RADIUS).isfinite().all()
 
 
 def test_local_expectation_equals_the_mean_of_the_softmax_in_a_loop() -> None:
@@ -214,14 +214,14 @@ def test_local_expectation_equals_the_mean_of_the_softmax_in_a_loop() -> None:
 def test_local_expectation_finds_points_in_the_interior_also_under_autocast(dtype: torch.dtype | None) -> None:
     points = 40 + 60 * torch.rand(1, 200, 2, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-        cells = local_expectation(as_softmax_logits(log_gaussian(points, (36, 36), 4, 1.2)), WINDOW_RADIUS)
+        cells = local_expectation(as_softmax_logits(log_gaussian(points, (36, 36), 4, 1.2)), EXPECTATION_RADIUS)
     assert (to_pixels(cells, 4) - points).abs().max() < 0.005
 
 
 def test_parabola_is_exact_under_autocast() -> None:
     points = random_points((24, 40), stride=4, margin=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cells = parabola_peak(as_softmax_logits(log_gaussian(points, (24, 40), 4, 1.5)), WINDOW_RADIUS)
+        cells = parabola_peak(as_softmax_logits(log_gaussian(points, (24, 40), 4, 1.5)), TOP_RADIUS)
     assert (to_pixels(cells, 4) - points).abs().max() < 0.005
 
 
@@ -244,9 +244,13 @@ def test_cross_entropy_and_squared_error_equal_loops_in_float64() -> None:
             cells = list(zip(log_maps[n, k].flatten().tolist(), targets[n, k].flatten().tolist(), strict=True))
             target_sum = math.fsum(target for _, target in cells)
             normaliser = math.log(math.fsum(math.exp(value) for value, _ in cells))
-            cross_entropy = -math.fsum(target / target_sum * (value - normaliser) for value, target in cells)
+            shares = [target / target_sum for _, target in cells]
+            cross_entropy = -math.fsum(
+                share * (value - normaliser) for share, (value, _) in zip(shares, cells, strict=True)
+            )
+            entropy = -math.fsum(share * math.log(share) for share in shares if share > 0)
             squared_error = math.fsum((math.exp(value) - target) ** 2 for value, target in cells) / target_sum
-            assert cross_entropies[n, k].item() == pytest.approx(cross_entropy, rel=1e-5)
+            assert cross_entropies[n, k].item() == pytest.approx(cross_entropy - entropy, rel=1e-5)
             assert squared_errors[n, k].item() == pytest.approx(squared_error, rel=1e-5)
 
 
