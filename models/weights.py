@@ -158,7 +158,7 @@ def _fill(net: nn.Module, name: str, source: str, state: dict[str, Tensor]) -> N
             f"missing {_listed(missing)}; of another shape {_listed(wrong)}; not used {_listed(unused)}"
         )
     if unused:
-        log.info("weights %s: %d tensors not used (%s)", source, len(unused), _listed(unused))
+        log.info("weights %s: complete; %d tensors of the file are not used (%s)", source, len(unused), _listed(unused))
     net.load_state_dict({key: renamed[key] for key in own if key in renamed}, strict=False)
 
 

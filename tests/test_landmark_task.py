@@ -16,6 +16,7 @@ def build_task(**changes: object) -> LandmarkTask:
     settings: dict[str, object] = {
         "landmark_names": ["a", "b", "c"],
         "in_mm": True,
+        "validates": True,
         "heatmap_loss": "cross_entropy",
         "heatmap_weight": 1.0,
         "sigma": 1.5,

@@ -133,7 +133,7 @@ def run_phase(
         if data.validates:
             val_loss, predictions = evaluate(state.evaluated_model, data.evaluation_batches("val"), task, compute)
             measured |= {"val_loss": val_loss, **task.metrics(predictions)}
-        best = state.note_result(phase.name, epoch, measured, task.monitor_of(measured), task.monitor_mode)
+        best = state.note_result(phase.name, epoch, measured, measured[task.monitor], task.monitor_mode)
         if best:
             checkpoint.save_weights(run_dir.best_weights, state.evaluated_model)
         seconds = time.perf_counter() - begun

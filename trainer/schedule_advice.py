@@ -74,7 +74,7 @@ def _bounds_far_apart(schedule: CyclicalSchedule) -> str | None:
     return (
         f"scheduler.base_lr={_plain(schedule.base_lr)} is less than 1/{WIDEST_RATIO} of "
         f"scheduler.max_lr={_plain(schedule.max_lr)}, 1/3 or 1/4 or the bounds of a range test are advised; "
-        "raise scheduler.base_lr, or let range_test=on find both"
+        "raise scheduler.base_lr"
     )
 
 

@@ -50,6 +50,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     task = config.task.build(
         landmark_names=data.records.landmark_names,
         in_mm=data.records.in_mm,
+        validates=data.validates,
         refinement_weight=config.model.refinement_weight,
     )
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
@@ -66,7 +67,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     phases = build_phases(config, state.total_steps, data.updates_per_epoch, task.monitor_mode)
     plot_schedule(run_dir.plots / "schedule.png", phases)
     warnings = plan_warnings(phases)
-    _announce(data, phases, warnings)
+    _announce(run_dir, data, phases, warnings)
 
     # Training, phase by phase.
     stop_rule = StopRule(config.early_stopping_epochs, None if seconds_left is None else started + seconds_left)
@@ -174,10 +175,10 @@ def _grant_steps(
         state.finished = False
 
 
-def _announce(data: RunData, phases: list[Phase], warnings: list[str]) -> None:
+def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], warnings: list[str]) -> None:
     counts = ", ".join(f"{len(data.records.indices(split))} {split}" for split in ("train", "val", "test"))
     plan = ", ".join(f"{phase.name} {phase.num_epochs} epochs = {phase.total_steps} updates" for phase in phases)
-    log.info("images: %s; plan: %s", counts, plan)
+    log.info("%s\nimages: %s; plan: %s", run_dir.path, counts, plan)
     for warning in warnings:
         log.warning("advice: %s", warning)
 

@@ -55,7 +55,3 @@ class TrainConfig:
         refines = self.model.refinement and self.model.refinement_weight > 0
         if not has_heatmap and not refines and self.task.loss.points_weight == 0:
             raise ValueError(f"task.loss.points_weight=0.0 leaves model={self.model.kind} without a loss")
-        if self.early_stopping_epochs is not None and self.data.val_fraction == 0 and self.data.kind == "phantom":
-            raise ValueError(
-                f"early_stopping_epochs={self.early_stopping_epochs} needs a validation split; data.val_fraction=0.0"
-            )

@@ -52,12 +52,15 @@ class LandmarkTaskConfig:
             check_positive("task.sdr_thresholds", threshold)
         check_not_negative("task.num_overlays", self.num_overlays)
 
-    def build(self, *, landmark_names: list[str], in_mm: bool, refinement_weight: float) -> LandmarkTask:
+    def build(
+        self, *, landmark_names: list[str], in_mm: bool, validates: bool, refinement_weight: float
+    ) -> LandmarkTask:
         from trainer.tasks.landmarks import LandmarkTask, PointLoss
 
         return LandmarkTask(
             landmark_names=landmark_names,
             in_mm=in_mm,
+            validates=validates,
             heatmap_loss=self.loss.heatmap,
             heatmap_weight=self.loss.heatmap_weight,
             sigma=self.loss.sigma,

@@ -49,6 +49,7 @@ class LandmarkTask:
         *,
         landmark_names: list[str],
         in_mm: bool,
+        validates: bool,
         heatmap_loss: str,
         heatmap_weight: float,
         sigma: float,
@@ -79,13 +80,11 @@ class LandmarkTask:
         self.nme_landmarks = nme_landmarks
         self.num_overlays = num_overlays
         self.unit = "mm" if in_mm else "px"
-        self.monitor = monitor or f"mre_{self.unit}"
-        if self.monitor not in self.metric_names:
+        if monitor is not None and not validates:
+            raise ValueError(f"task.monitor={monitor} needs a validation split; without one the training loss decides")
+        self.monitor = (monitor or f"mre_{self.unit}") if validates else "train_loss"
+        if validates and self.monitor not in self.metric_names:
             raise ValueError(f"task.monitor={self.monitor} is not a metric of this run: {', '.join(self.metric_names)}")
-
-    def monitor_of(self, measured: dict[str, float]) -> float:
-        """The value that chooses the best epoch: the monitor, or the training loss where nothing is validated."""
-        return measured[self.monitor if self.monitor in measured else "train_loss"]
 
     @property
     def metric_names(self) -> tuple[str, ...]:
