@@ -4,7 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ REFERENCE = SHARED / "weights" / "tf_efficientnet_lite0.safetensors"
 # A plain net, one whose stages timm flattens for features, and one that it wraps.
 FAMILIES = ["test_resnet", "convnext_atto", "vit_tiny_patch16_224"]
 INPUT_SIZE = (224, 224)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make nets as small as these slow wherever anything else runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def original_state() -> dict[str, Tensor]:
@@ -259,10 +268,12 @@ def test_without_a_network_the_hub_fails_in_one_line_and_its_cache_works(
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     asked = subprocess.run(
         [sys.executable, "-c", ASK_THE_HUB, str(tmp_path)],
-        env=inherited | {"HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"} | environment,
+        env=inherited
+        | {"HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+        | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert asked.stderr == ""
     failed, from_cache = asked.stdout.splitlines()
