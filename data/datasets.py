@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from data.augmentation import Augmentation, augmented_points
+from data.errors import DataError
 from data.geometry import Fit, apply, compose, fit_image, invert, pad_image, resize_image, translation, warp_image
 from data.records import LandmarkRecords
 
@@ -73,7 +74,14 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
         """The image at the fit's size, decoded once as long as the cache has room."""
         if index in self._cache:
             return self._cache[index]
-        resized = resize_image(self.records.read(index), fit)
+        image = self.records.read(index)
+        if image.shape[1::-1] != tuple(self.records.sizes[index]):
+            width, height = self.records.sizes[index]
+            raise DataError(
+                f"{self.records.image_names[index]}: {image.shape[1]} x {image.shape[0]} px, but {width} x {height} "
+                "when the run began. Don't change images while a run reads them."
+            )
+        resized = resize_image(image, fit)
         worker = get_worker_info()  # workers share no memory, so each has its part of the room
         if self._cached_bytes + resized.nbytes <= self._cache_bytes / (worker.num_workers if worker else 1):
             self._cache[index] = resized
@@ -82,26 +90,26 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
 
 
 def mean_shape(records: LandmarkRecords) -> np.ndarray:
-    """Mean training landmarks as shares of image width and height, (K, 2); 0.5 for one that no image has."""
+    """Mean training landmarks as shares of image width and height, (K, 2); the centre for one that no image has."""
     train = records.indices("train")
     shares = (records.points[train] + 0.5) / records.sizes[train, None, :]
-    present = np.isfinite(shares).all(axis=2, keepdims=True)
-    total = np.where(present, shares, 0).sum(axis=0)
-    count = present.sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), 0.5)
+    return _mean_of_present(shares, otherwise=np.array([0.5, 0.5]))
 
 
 def mean_shape_in_input(records: LandmarkRecords, input_size: tuple[int, int], fit: str) -> np.ndarray:
     """The mean training landmarks where they lie in the network's input, (K, 2) input px."""
-    train = records.indices("train")
     moved = [
-        apply(fit_image(tuple(records.sizes[index]), input_size, fit).affine, records.points[index]) for index in train
+        apply(fit_image(tuple(records.sizes[index]), input_size, fit).affine, records.points[index])
+        for index in records.indices("train")
     ]
-    stacked = np.stack(moved)
-    present = np.isfinite(stacked).all(axis=2, keepdims=True)
-    total, count = np.where(present, stacked, 0).sum(axis=0), present.sum(axis=0)
-    centre = np.array([(input_size[1] - 1) / 2, (input_size[0] - 1) / 2])
-    return np.where(count > 0, total / np.maximum(count, 1), centre)
+    return _mean_of_present(np.stack(moved), otherwise=np.array([(input_size[1] - 1) / 2, (input_size[0] - 1) / 2]))
+
+
+def _mean_of_present(points: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Mean (K, 2) over the images of (N, K, 2), without the missing; `otherwise` (2,) where all are."""
+    present = np.isfinite(points).all(axis=2, keepdims=True)
+    total, count = np.where(present, points, 0).sum(axis=0), present.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), otherwise)
 
 
 def to_original(points: np.ndarray, affines: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import cv2
@@ -35,10 +36,13 @@ def read_image(path: Path) -> np.ndarray:
         raise _unreadable(path, error) from None
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            orientation = _orientation(image)  # before decoding, as read_size does: tags after the pixels don't count
             pixels = _decode_jpeg(content, image.mode) if image.format in ("JPEG", "MPO") else None
             if pixels is None:
                 pixels = _decode(image)
-            return _upright(pixels, _orientation(image))
+            if isinstance(image, TiffImageFile):  # some versions of Pillow have turned it upright by now
+                orientation = _orientation(image)
+            return _upright(pixels, orientation)
     except Exception as error:  # on bad bytes Pillow raises nearly anything
         raise _unreadable(path, error, empty=not content) from None
 
@@ -95,7 +99,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         # The base class reads the header only; the PNG class would decode all pixels in search of a late EXIF block.
         orientation = Image.Image.getexif(image).get(Tag.Orientation)
-    except Exception:
+    except (AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.datasets import Key
+from data.errors import DataError
 
 
 class TrainingOrder(Sampler[list[Key]]):
@@ -84,6 +85,14 @@ def updates_per_epoch(num_images: int, batch_size: int, accumulation: int) -> in
             f"data.batch_size={batch_size} are only {micro_batches}"
         )
     return micro_batches // accumulation
+
+
+def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a loader. A DataError of a worker process comes without the traceback that torch wraps it in."""
+    try:
+        yield from loader
+    except DataError as error:
+        raise DataError(str(error).rsplit("data.errors.DataError: ", 1)[-1].strip()) from None
 
 
 def build_loader(dataset: Dataset[Any], order: Sampler[list[Key]], *, workers: int) -> DataLoader[Any]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import DataError
 from data.images import read_image, read_size
 from data.phantom import LANDMARK_NAMES, draw_phantom
 from data.splits import assign_splits, read_splits, write_splits
-from data.tables import check_points_inside, read_landmark_table
+from data.tables import LandmarkTable, check_points_inside, read_landmark_table
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def csv_records(
 ) -> LandmarkRecords:
     """The rows of a table; raises DataError for every fault in it (see data.tables)."""
     rows = read_landmark_table(table, root=root, pixel_spacing_mm=pixel_spacing_mm)
-    sizes = np.array([read_size(path) for path in rows.images])
+    sizes = _read_sizes(rows)
     check_points_inside(rows, sizes)
     splits = _splits(
         splits_file,
@@ -66,7 +67,7 @@ def csv_records(
         sizes=sizes,
         pixel_spacing_mm=rows.pixel_spacing_mm,
         splits=splits,
-        read=partial(_read_listed, rows.images),
+        read=partial(_read_listed, rows.path, rows.rows, rows.images),
     )
 
 
@@ -129,8 +130,24 @@ def _splits(
     return splits
 
 
-def _read_listed(paths: list[Path], index: int) -> np.ndarray:
-    return read_image(paths[index])
+def _read_sizes(rows: LandmarkTable) -> np.ndarray:
+    """(N, 2) width and height; raises DataError naming the lines whose images can't be read."""
+    sizes, faults = [], []
+    for line, path in zip(rows.rows, rows.images, strict=True):
+        try:
+            sizes.append(read_size(path))
+        except DataError as error:
+            faults.append(f"line {line}, column image: {error}")
+    if faults:
+        raise DataError.listing(rows.path, faults, "Replace these images or take their rows out.")
+    return np.array(sizes)
+
+
+def _read_listed(table: Path, lines: list[int], paths: list[Path], index: int) -> np.ndarray:
+    try:
+        return read_image(paths[index])
+    except DataError as error:
+        raise DataError(f"{table}: line {lines[index]}, column image: {error}") from None
 
 
 def _read_drawn(images: list[np.ndarray], index: int) -> np.ndarray:

@@ -42,13 +42,12 @@ def read_landmark_table(
     *,
     root: Path | str | None = None,
     pixel_spacing_mm: float | None = None,
-    landmark_names_file: Path | str | None = None,
 ) -> LandmarkTable:
     """Reads a table of images and landmark points; raises `DataError` for every fault in it.
 
     Images are looked for under `root`, or else beside the table and in its folder `images`.
     `pixel_spacing_mm` (mm per px) is used for the rows that do not state their own.
-    Numbered points take their names from `landmark_names_file`, or from a `landmark_names.txt` beside the table.
+    Numbered points take their names from a `landmark_names.txt` beside the table.
     """
     path = Path(path)
     if pixel_spacing_mm is not None and not 0 < pixel_spacing_mm < np.inf:
@@ -63,8 +62,8 @@ def read_landmark_table(
     names, columns, numbered = point_columns(cells)
     points = read_points(cells, columns)
     beside = path.parent / "landmark_names.txt"
-    if landmark_names_file is not None or (numbered and beside.is_file()):
-        names = _read_landmark_names(beside if landmark_names_file is None else Path(landmark_names_file), len(names))
+    if numbered and beside.is_file():
+        names = _read_landmark_names(beside, len(names))
     spacing_mm = _read_spacing(cells, pixel_spacing_mm)
     split, group = _read_split(cells), read_words(cells, GROUP_COLUMNS, "Give every row its group.")
     if split is not None and group is not None:

@@ -50,11 +50,11 @@ class Backbone(nn.Module):
 
 def check_name(name: str) -> None:
     """Raises ValueError with the nearest names where timm knows no such model, with the tags where no such tag."""
-    architecture, _, tag = name.partition(".")
+    architecture, dot, _ = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=4, cutoff=0.5)
         raise ValueError(f"model.backbone={name} is not a timm model; nearest: {', '.join(near) or 'none'}")
-    if tag and name not in (tagged := timm.list_models(f"{architecture}.*", pretrained=True)):
+    if dot and name not in (tagged := timm.list_models(f"{architecture}.*", pretrained=True)):
         choices = ", ".join([architecture, *tagged])
         raise ValueError(f"model.backbone={name} has a tag that timm does not know; choose one of {choices}")
 

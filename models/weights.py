@@ -25,6 +25,16 @@ CHOICES = f"hub, {ALTERNATIVES}"
 log = logging.getLogger(__name__)
 
 
+def check_weights(name: str, source: str) -> None:
+    """Raises ValueError where `source` can't hold weights of timm model `name`, as far as shows without loading."""
+    if source == "bundled" and name.split(".")[0] != BUNDLED_MODEL:
+        raise ValueError(
+            f"model.weights=bundled is only for model.backbone={BUNDLED_MODEL}, not {name}; choose {CHOICES}"
+        )
+    if source not in ("none", "bundled", "hub") and not Path(source).is_file():
+        raise ValueError(f"model.weights={source} is not a file; choose {CHOICES}")
+
+
 def load_weights(net: nn.Module, name: str, source: str, options: dict[str, Any]) -> None:
     """Fill `net`, the feature pyramid of timm model `name` that was created with `options`.
 
@@ -33,11 +43,8 @@ def load_weights(net: nn.Module, name: str, source: str, options: dict[str, Any]
     """
     if source == "none":
         return
+    check_weights(name, source)
     if source == "bundled":
-        if name.split(".")[0] != BUNDLED_MODEL:
-            raise ValueError(
-                f"model.weights=bundled is only for model.backbone={BUNDLED_MODEL}, not {name}; choose {CHOICES}"
-            )
         state = bundled_state()
     elif source == "hub":
         state = _hub_state(name, options)
@@ -90,8 +97,6 @@ def timm_key(key: str) -> str:
 
 def read_state_file(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a state dict that torch saved; a pickle that needs code is refused."""
-    if not path.is_file():
-        raise ValueError(f"model.weights={path} is not a file; choose {CHOICES}")
     try:
         loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
     except UnpicklingError as error:

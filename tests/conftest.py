@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from trainer.config.store import register_schemas, to_train_config
@@ -31,8 +32,9 @@ TINY = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _schemas() -> None:
+def _prepared() -> None:
     register_schemas()
+    torch.set_num_threads(1)  # tiny tensors: a second thread only waits, and on a busy machine for long
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -56,7 +58,7 @@ def start_command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 

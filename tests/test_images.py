@@ -1,5 +1,6 @@
 """Images against arrays written by Pillow and OpenCV, and every way in which a file can be bad."""
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -84,6 +85,18 @@ def test_cmyk_becomes_rgb(tmp_path, suffix):
 
 def test_black_and_white_becomes_0_and_255(tmp_path):
     assert_reads(save(tmp_path / "a.png", GRAY > 99), np.where(GRAY > 99, 255, 0))
+
+
+def test_an_orientation_after_the_pixels_counts_for_neither_image_nor_size(tmp_path):
+    path = save(tmp_path / "a.png", RAMP)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\x00\x00")
+    content, end = path.read_bytes()[:-12], path.read_bytes()[-12:]
+    late = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    path.write_bytes(content + late + end)
+    assert_reads(path, RAMP)
+    assert read_size(path) == RAMP.shape[::-1]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])

@@ -124,7 +124,9 @@ def test_metrics_equal_a_loop_over_landmarks() -> None:
         x0, y0 = truth[image, 0]
         x1, y1 = truth[image, 1]
         per_image.append(np.mean(of_image) / math.hypot(x1 - x0, y1 - y0))
-    metrics = landmark_metrics(points, truth, spacing, sdr_thresholds=(2.0,), nme="pair", nme_landmarks=(0, 1))
+    metrics = landmark_metrics(
+        points, truth, spacing, unit="mm", sdr_thresholds=(2.0,), nme="pair", nme_landmarks=(0, 1)
+    )
     assert metrics == pytest.approx(
         {
             "mre_px": np.mean(distances_px),
@@ -141,7 +143,7 @@ def test_without_spacing_everything_is_in_px() -> None:
     truth = np.zeros((1, 2, 2))
     points = np.array([[[3.0, 4.0], [0.0, 0.0]]])
     metrics = landmark_metrics(
-        points, truth, np.array([np.nan]), sdr_thresholds=(4.0, 5.0), nme=None, nme_landmarks=None
+        points, truth, np.array([np.nan]), unit="px", sdr_thresholds=(4.0, 5.0), nme=None, nme_landmarks=None
     )
     assert metrics == {"mre_px": 2.5, "median_px": 2.5, "sdr_4px": 0.5, "sdr_5px": 1.0}
 
@@ -158,16 +160,31 @@ def test_box_normaliser_is_the_root_of_the_area_of_the_points_that_are_there() -
 def test_the_per_landmark_table_agrees_with_the_overall_mean() -> None:
     rng = np.random.default_rng(1)
     truth, noise = rng.uniform(0, 50, (40, 3, 2)), rng.normal(0, 2, (40, 3, 2))
-    table = per_landmark_table(truth + noise, truth, np.full(40, 0.3), ["a", "b", "c"], (2.0,))
+    table = per_landmark_table(
+        truth + noise, truth, np.full(40, 0.3), ["a", "b", "c"], unit="mm", sdr_thresholds=(2.0,)
+    )
     overall = landmark_metrics(
-        truth + noise, truth, np.full(40, 0.3), sdr_thresholds=(2.0,), nme=None, nme_landmarks=None
+        truth + noise, truth, np.full(40, 0.3), unit="mm", sdr_thresholds=(2.0,), nme=None, nme_landmarks=None
     )
     assert np.average(table["mre_mm"], weights=table["count"]) == pytest.approx(overall["mre_mm"])
     assert np.average(table["sdr_2mm"], weights=table["count"]) == pytest.approx(overall["sdr_2mm"])
 
 
+@pytest.mark.parametrize(
+    ("in_mm", "spacing"), [(True, [0.1, 0.2]), (False, [0.1, np.nan]), (False, [np.nan, np.nan]), (False, [0.1, 0.2])]
+)
+def test_metrics_are_the_promised_ones_whatever_images_know_their_spacing(in_mm: bool, spacing: list[float]) -> None:
+    task = build_task(in_mm=in_mm, nme="box")
+    points = np.random.default_rng(0).uniform(0, 9, (2, 3, 2))
+    predictions = {"index": np.arange(2), "points": points, "truth": points + 1, "spacing_mm": np.array(spacing)}
+    measured = task.metrics(predictions)
+    assert tuple(measured) == task.metric_names
+    assert all(np.isfinite(value) for value in measured.values())
+    assert f"mre_{task.unit}" in task.per_landmark(predictions)
+
+
 def test_an_unknown_monitor_and_landmark_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"task\.monitor=f1 is not a metric of this run: mre_px"):
+    with pytest.raises(ValueError, match=r"task\.monitor=f1 is not a metric of this run: val_loss, mre_px"):
         build_task(monitor="f1")
     with pytest.raises(ValueError, match="there is no landmark 45"):
         build_task(nme="pair", nme_landmarks=[0, 45])

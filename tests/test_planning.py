@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from data.atomic import written_atomically
+from trainer.config.phases import AdamConfig, OptimizerConfig, SgdConfig
 from trainer.history import CsvLog
-from trainer.optimizers import build_optimizer, gradient_norm, momentum_of, set_rates
+from trainer.optimizers import gradient_norm, momentum_of, set_rates
 from trainer.planning import cut_to_seconds, cut_to_steps
 from trainer.selection import epochs_since_best, is_better
 
@@ -18,6 +19,8 @@ def test_a_budget_of_updates_shortens_all_phases_alike() -> None:
     assert cut_to_steps({"frozen": 100, "finetune": 300}, 200) == {"frozen": 50, "finetune": 150}
     assert cut_to_steps({"frozen": 100, "finetune": 300}, 400) == {"frozen": 100, "finetune": 300}
     assert cut_to_steps({"frozen": 0, "finetune": 300}, 7) == {"frozen": 0, "finetune": 7}
+    with pytest.raises(ValueError, match="max_steps=1 is less than an update for each of the 2 phases"):
+        cut_to_steps({"frozen": 100, "finetune": 300}, 1)
 
 
 def test_a_budget_of_seconds_is_spent_and_not_exceeded() -> None:
@@ -42,16 +45,10 @@ def test_patience_is_counted_from_the_best_evaluation() -> None:
 
 
 def build(kind: str) -> torch.optim.Optimizer:
-    return build_optimizer(
-        kind,
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
-        nn.Linear(4, 2),
-        weight_decay=0.1,
-        betas=(0.9, 0.99),
-        eps=1e-8,
-        momentum=0.8,
-        nesterov=False,
-    )
+    config: OptimizerConfig = AdamConfig(kind=kind, weight_decay=0.1, betas=[0.9, 0.99], eps=1e-8)
+    if kind == "sgd":
+        config = SgdConfig(kind=kind, weight_decay=0.1, momentum=0.8, nesterov=False)
+    return config.build(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), nn.Linear(4, 2))
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])

@@ -44,9 +44,17 @@ def assert_same_run(one: RunDir, other: RunDir) -> None:
     assert all(best[key].equal(expected[key]) for key in best)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    path = tmp_path_factory.mktemp("whole") / "run"
+    run_in_process(path, *SETTINGS)
+    return RunDir(path)
+
+
 @pytest.mark.parametrize(("updates", "workers"), [(4, 0), (10, 2)])  # in the frozen phase, in the fine-tune
-def test_resume_after_kill_equals_uninterrupted_run(updates: int, workers: int, tmp_path: Path) -> None:
-    run_in_process(tmp_path / "whole", *SETTINGS)
+def test_resume_after_kill_equals_uninterrupted_run(
+    updates: int, workers: int, uninterrupted: RunDir, tmp_path: Path
+) -> None:
     process = start_command(*SETTINGS, f"data.workers={workers}", folder=tmp_path)
     killed = wait_for_updates(tmp_path, updates)
     process.send_signal(signal.SIGKILL)
@@ -54,7 +62,7 @@ def test_resume_after_kill_equals_uninterrupted_run(updates: int, workers: int, 
     assert not killed.results.exists()
     ended = run_command(f"resume={killed.path}", folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert_same_run(killed, RunDir(tmp_path / "whole"))
+    assert_same_run(killed, uninterrupted)
 
 
 def resume(path: Path, *overrides: str, started_with: tuple[str, ...] = ()) -> float:
@@ -84,6 +92,34 @@ def test_more_epochs_under_a_fitted_cycle_are_refused_by_name(tiny_run: RunDir, 
     shutil.copytree(tiny_run.path, tmp_path / "copy")
     with pytest.raises(ValueError, match=r"phases\.finetune\.epochs: 6 of 6 updates were made under a schedule"):
         resume(tmp_path / "copy", "phases.finetune.epochs=5")
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(tiny_run: RunDir, tmp_path: Path) -> None:
+    copied = RunDir(tmp_path / "copy")
+    shutil.copytree(tiny_run.path, copied.path)
+    before = copied.config.read_bytes()
+    with pytest.raises(ValueError, match="can be extended"):
+        resume(copied.path, "phases.finetune.epochs=5")
+    assert copied.config.read_bytes() == before
+    resume(copied.path)
+
+
+def test_what_one_resume_changed_holds_for_the_next(tmp_path: Path) -> None:
+    tiny = [text for text in TINY if not text.startswith("scheduler.")]
+    first = run_command("scheduler=constant", *tiny, "phases=finetune_only", "phases.frozen.epochs=0", folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    path = run_of(tmp_path).path
+    for override in ("phases.finetune.epochs=3", "data.cache_gb=0"):
+        ended = run_command(f"resume={path}", override, folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    assert len(run_of(tmp_path).lr_history.read_text().splitlines()) == 1 + 3 * 3
+    assert compose(*run_of(tmp_path).read_environment()["overrides"]).phases.finetune.epochs == 3
+
+
+def test_other_epochs_under_a_budget_are_refused(tmp_path: Path) -> None:
+    run_in_process(tmp_path / "run", "max_steps=8")
+    with pytest.raises(ValueError, match="under max_steps or max_minutes"):
+        resume(tmp_path / "run", "phases.finetune.epochs=9", started_with=("max_steps=8",))
 
 
 def test_a_broken_newest_checkpoint_falls_back_to_the_one_before_it(

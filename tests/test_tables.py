@@ -108,13 +108,6 @@ def test_names_beside_the_table_name_its_numbered_points(folder, text):
     assert read(folder, "image,x0,y0,x1,y1\na.png,1,2,3,4\n").landmark_names == ["sella", "A point"]
 
 
-def test_a_names_file_given_by_path_is_preferred(folder):
-    write(folder, "wrong\n", "landmark_names.txt")
-    names = write(folder, "right\n", "names.txt")
-    table = read(folder, "image,x0,y0\na.png,1,2\n", landmark_names_file=names)
-    assert table.landmark_names == ["right"]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -28,7 +28,7 @@ from trainer.errors import TrainingError
 from trainer.run_dir import RunDir
 
 EXIT_CONFIG, EXIT_DATA, EXIT_TRAINING = 2, 3, 4
-FAULTS = (ValueError, TrainingError, HydraException, OmegaConfBaseException)
+FAULTS = (ValueError, TrainingError, OSError, HydraException, OmegaConfBaseException)
 
 log = logging.getLogger(__name__)
 
@@ -48,25 +48,23 @@ register_schemas()
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
 def run(composed: DictConfig) -> float | None:
     """One job: a run of its own, or one of a sweep. Returns what an optimizing sweeper is to minimise."""
-    try:
-        return _run(composed, RunDir(Path(HydraConfig.get().runtime.output_dir)))
-    except FAULTS as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # Hydra runs the sweep's other jobs first
-        _fail(error)
-
-
-def _run(composed: DictConfig, run_dir: RunDir) -> float:
+    run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         if composed.resume is not None:
+            if in_sweep:
+                raise ValueError(f"resume={composed.resume} goes on with one run; leave out -m")
             composed = _resumed_config(composed, run_dir)
         config = to_train_config(composed)
-    except ValueError:
-        run_dir.remove_if_unused()
-        raise
-    from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
+        from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
 
-    return train(config, run_dir, composed, overrides=list(HydraConfig.get().overrides.task))
+        return train(config, run_dir, composed, overrides=list(HydraConfig.get().overrides.task))
+    except FAULTS as error:
+        run_dir.note_fault(_message(error))
+        if in_sweep:
+            log.error("%s: %s", run_dir.path.name, _message(error))
+            raise  # Hydra runs the sweep's other jobs first
+        _fail(error)
 
 
 def _resumed_config(composed: DictConfig, run_dir: RunDir) -> DictConfig:
@@ -98,13 +96,12 @@ def main() -> None:
 
 
 def _fail(error: Exception) -> NoReturn:
-    code = (
-        EXIT_DATA
-        if isinstance(error, DataError)
-        else EXIT_TRAINING
-        if isinstance(error, TrainingError)
-        else EXIT_CONFIG
-    )
+    if isinstance(error, DataError):
+        code = EXIT_DATA
+    elif isinstance(error, TrainingError | OSError):
+        code = EXIT_TRAINING
+    else:
+        code = EXIT_CONFIG
     print(f"error: {_message(error)}", file=sys.stderr)
     sys.exit(code)
 

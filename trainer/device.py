@@ -64,8 +64,9 @@ def build_compute(device: str, precision: str, channels_last: bool) -> Compute:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device}: torch finds no CUDA device here; use device=cpu or device=auto")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ValueError(f"device={device}: torch finds {found} CUDA devices here; use device=cpu or device=auto")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device={device}: torch finds no Metal device here; use device=cpu or device=auto")
     if chosen.type == "cpu" and precision == "fp16":

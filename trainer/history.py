@@ -1,4 +1,4 @@
-"""CSV logs that survive a kill: one row per update (LRHistory), one per evaluation (MetricLog)."""
+"""CSV logs that survive a kill: one row per update (LRHistory), one per evaluation (metrics.csv)."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class CsvLog:
         self._file = path.open("a", encoding="utf-8", newline="")
 
     def append(self, row: dict[str, Any]) -> None:
+        assert set(row) == set(self.columns), (sorted(row), sorted(self.columns))
         self._file.write(_line([row[column] for column in self.columns]))
         self._file.flush()
 

@@ -1,4 +1,4 @@
-"""The one training loop, for the range test and both phases, and evaluation."""
+"""The one training loop, for both phases and for timing a plan, and evaluation."""
 
 from __future__ import annotations
 

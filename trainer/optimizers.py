@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn, optim
 
 GROUPS = ("backbone", "head")
 
 
-def build_optimizer(
-    kind: str,
-    backbone: nn.Module,
-    head: nn.Module,
-    *,
-    weight_decay: float,
-    betas: tuple[float, float],
-    eps: float,
-    momentum: float,
-    nesterov: bool,
-) -> optim.Optimizer:
-    """The optimizer over the parameters that have gradients. Rates are set before each update (see set_rates).
+def parameter_groups(backbone: nn.Module, head: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters that have gradients, by the part they belong to and whether they are decayed.
 
-    Norms and biases, the parameters of one dimension, are not decayed.
+    Norms and biases, the parameters of one dimension, are not.
     """
     groups = []
     for name, module in (("backbone", backbone), ("head", head)):
@@ -32,10 +24,7 @@ def build_optimizer(
         ):
             if parameters:
                 groups.append({"params": parameters, "weight_decay": decay, "name": name})
-    if kind == "sgd":
-        return optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=nesterov)
-    family = optim.AdamW if kind == "adamw" else optim.Adam
-    return family(groups, lr=0.0, betas=betas, eps=eps)
+    return groups
 
 
 def set_rates(

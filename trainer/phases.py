@@ -50,7 +50,7 @@ class StopRule:
     """What ends a phase before its last update."""
 
     early_stopping_epochs: int | None
-    deadline: float | None  # on time.perf_counter's clock
+    deadline: float | None  # on time.perf_counter's clock; a run makes its first epoch all the same
 
 
 def freeze(model: nn.Module, phase: Phase) -> None:
@@ -161,7 +161,7 @@ def _is_over(phase: Phase, state: TrainState, task: LandmarkTask, rule: StopRule
     if patience is not None and epochs_since_best(state.monitors, task.monitor_mode) >= patience:
         log.info("%s ends early: %d epochs without a better result", phase.name, patience)
         return True
-    if rule.deadline is not None and time.perf_counter() > rule.deadline:
+    if rule.deadline is not None and state.best is not None and time.perf_counter() > rule.deadline:
         log.warning("%s ends before its schedule does: max_minutes is used up", phase.name)
         return True
     return False

@@ -28,10 +28,16 @@ def cut_to_steps(planned: dict[str, int], max_steps: int) -> dict[str, int]:
     """The planned updates of each phase, all shortened by one factor so that they sum to `max_steps` at most.
 
     Every phase that was planned keeps at least one update.
+
+    Raises:
+        ValueError: there are more phases than updates.
     """
     total = sum(planned.values())
     if total <= max_steps:
         return planned
+    num_phases = sum(steps > 0 for steps in planned.values())
+    if max_steps < num_phases:
+        raise ValueError(f"max_steps={max_steps} is less than an update for each of the {num_phases} phases")
     return {phase: max(1, steps * max_steps // total) if steps else 0 for phase, steps in planned.items()}
 
 
@@ -47,15 +53,19 @@ def cut_to_seconds(planned: dict[str, int], seconds_per_step: dict[str, float], 
 
 
 def build_phases(
-    config: TrainConfig, total_steps: dict[str, int], updates_per_epoch: int, monitor_mode: str
+    config: TrainConfig,
+    planned: dict[str, int],
+    granted: dict[str, int],
+    updates_per_epoch: int,
+    monitor_mode: str,
 ) -> list[Phase]:
     """The phases that make updates. Where a budget shortened one, or cycles were fitted, it ends with a whole cycle."""
     phases = []
     for name in PHASE_NAMES:
-        settings, steps = getattr(config.phases, name), total_steps[name]
+        settings, steps = getattr(config.phases, name), granted[name]
         if steps == 0:
             continue
-        shortened = steps < settings.epochs * updates_per_epoch
+        shortened = steps < planned[name]
         steps = settings.scheduler.usable_steps(steps, updates_per_epoch, shortened)
         phases.append(
             Phase(
@@ -77,18 +87,25 @@ def build_phases(
 
 
 def grant_steps(
-    config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, seconds_left: float | None
+    planned: dict[str, int],
+    config: TrainConfig,
+    state: TrainState,
+    data: RunData,
+    rule: UpdateRule,
+    deadline: float | None,
 ) -> dict[str, int]:
-    """The updates of each phase: those of its epochs, within the budgets of updates and minutes."""
-    planned = planned_steps(config, data.updates_per_epoch)
+    """The planned updates of each phase, within the budgets of updates and minutes.
+
+    `deadline` is on time.perf_counter's clock: reading data and measuring has used some of the minutes.
+    """
     granted = planned if config.max_steps is None else cut_to_steps(planned, config.max_steps)
-    if seconds_left is not None:
-        phases = build_phases(config, granted, data.updates_per_epoch, rule.task.monitor_mode)
+    if deadline is not None:
+        phases = build_phases(config, planned, granted, data.updates_per_epoch, rule.task.monitor_mode)
         seconds_per_step = measure_seconds_per_step(phases, state, config, data, rule)
-        granted = cut_to_seconds(granted, seconds_per_step, seconds_left)
+        granted = cut_to_seconds(granted, seconds_per_step, max(deadline - time.perf_counter(), 0.0))
     if granted != planned:
         cuts = ", ".join(f"{name} to {granted[name]} of {planned[name]} updates" for name in planned if planned[name])
-        log.info("the budget shortens %s; cycles are fitted into them", cuts)
+        log.info("the budget shortens %s; their schedules are fitted into that", cuts)
     return granted
 
 
@@ -104,9 +121,13 @@ def plan_warnings(phases: list[Phase]) -> list[str]:
 
 def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int]) -> None:
     """Raises ValueError where the asked plan would change a phase that has begun and whose schedule forbids it."""
+    if config.max_steps is not None or config.max_minutes is not None:
+        raise ValueError(
+            "phases.<phase>.epochs can't be changed in a run under max_steps or max_minutes, which were fitted to them"
+        )
     begun = PHASE_NAMES.index(state.phase)
     for position, name in enumerate(PHASE_NAMES[: begun + 1]):
-        was, now = state.total_steps[name], asked[name]
+        was, now = state.planned_steps[name], asked[name]
         if was == now:
             continue
         key = f"phases.{name}.epochs"
@@ -116,8 +137,8 @@ def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int
             )
         if getattr(config.phases, name).scheduler.depends_on_length:
             raise ValueError(
-                f"{key}: {state.phase_step} of {was} updates were made under a schedule that is shaped by the phase's "
-                "length; only constant, plateau and clr with a step_size can be extended once begun"
+                f"{key}: {state.phase_step} updates were made under a schedule that is shaped by the phase's length; "
+                "only constant, plateau and clr with a step_size can be extended once begun"
             )
         if now < state.phase_step:
             raise ValueError(f"{key}: {state.phase_step} updates were made already, {now} are fewer")

@@ -93,8 +93,6 @@ def _metric_columns(results: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Everything that was measured: after each phase, then of the best weights on each split."""
     columns = {f"after {name}": values for name, values in results.get("phases", {}).items()}
     columns |= {f"best, {split}": values for split, values in results.get("metrics", {}).items()}
-    if results.get("test"):
-        columns["best, test"] = results["test"]
     return columns
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data.datasets import LandmarkDataset
-from data.loaders import FixedOrder, TrainingOrder, build_loader
+from data.loaders import FixedOrder, TrainingOrder, build_loader, iterate
 from data.records import LandmarkRecords
 from trainer.loop import Batch
 
@@ -37,9 +37,9 @@ class RunData:
             start=first_step * self.accumulation,
             stop=last_step * self.accumulation,
         )
-        return iter(build_loader(self.train, order, workers=self.workers))
+        return iterate(build_loader(self.train, order, workers=self.workers))
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
         """Every record of a split once, in table order."""
         order = FixedOrder(self.records.indices(split), self.batch_size)
-        return iter(build_loader(self.plain, order, workers=self.workers))
+        return iterate(build_loader(self.plain, order, workers=self.workers))

@@ -65,16 +65,23 @@ class RunDir:
 
     def check_exists(self) -> None:
         """Raises ValueError where there is no run to go on with."""
-        if not self.config.is_file():
-            raise ValueError(f"resume={self.path} is not a run directory: it has no {self.config.name}")
+        for file in (self.config, self.environment):
+            if not file.is_file():
+                raise ValueError(f"resume={self.path} is not a run directory: it has no {file.name}")
 
     def create(self) -> None:
         self.plots.mkdir(parents=True, exist_ok=True)
         self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
-    def remove_if_unused(self) -> None:
-        """Take away the folder of a run that never began; one with a config is somebody's run."""
-        if self.path.is_dir() and not self.config.exists() and not any(self.path.iterdir()):
+    def note_fault(self, message: str) -> None:
+        """Put a fault at the end of the log; or, where the run never began, take away the folder made for it."""
+        if self.config.exists():
+            with (self.path / "train.log").open("a", encoding="utf-8") as file:
+                file.write(f"error: {message}\n")
+            return
+        for begun in (self.splits, self.path / "train.log"):
+            begun.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
     def read_environment(self) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class TrainState:
     monitors: list[float] = field(default_factory=list)  # of the current phase, one per evaluation
     best: dict[str, Any] | None = None  # value, epoch, iteration and phase of the best evaluation
     phase_metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # at the end of each phase
-    total_steps: dict[str, int] = field(default_factory=dict)  # updates granted to each phase
+    planned_steps: dict[str, int] = field(default_factory=dict)  # updates in the epochs of each phase
+    total_steps: dict[str, int] = field(default_factory=dict)  # the same within the run's budget
     seconds: float = 0.0  # spent training and evaluating, over all parts of a resumed run
     finished: bool = False
 
@@ -95,6 +96,7 @@ _PLAIN = (
     "monitors",
     "best",
     "phase_metrics",
+    "planned_steps",
     "total_steps",
     "seconds",
     "finished",

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from data.datasets import LandmarkDataset, mean_shape_in_input
 from data.loaders import updates_per_epoch
 from models.backbone import check_name
+from models.weights import check_weights
 from trainer import checkpoint
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
@@ -42,7 +43,8 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     keep_freed_memory()
     compute = build_compute(config.device, config.precision, config.channels_last)
     check_name(config.model.backbone)
-    saved = _open_run(config, run_dir, composed, overrides)
+    check_weights(config.model.backbone, config.model.weights)
+    saved = _find_checkpoint(config, run_dir)
 
     # Data, task, model, optimizer state.
     torch.manual_seed(config.seed)
@@ -58,19 +60,20 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     if saved is not None:
         state.load(saved)
 
-    # The plan: how many updates each phase makes, under which schedule.
-    seconds_left = None if config.max_minutes is None else 60 * config.max_minutes - state.seconds
-    _grant_steps(config, state, data, rule, seconds_left)
+    # The plan: how many updates each phase makes, under which schedule. With it the run is accepted and written down.
+    deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - state.seconds
+    _grant_steps(config, state, data, rule, deadline)
+    _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
     if state.finished:
         log.info("%s is finished, nothing was changed; more epochs (where the schedule permits) go on", run_dir.path)
         return state.best_value
-    phases = build_phases(config, state.total_steps, data.updates_per_epoch, task.monitor_mode)
+    phases = build_phases(config, state.planned_steps, state.total_steps, data.updates_per_epoch, task.monitor_mode)
     plot_schedule(run_dir.plots / "schedule.png", phases)
     warnings = plan_warnings(phases)
     _announce(run_dir, data, phases, warnings)
 
     # Training, phase by phase.
-    stop_rule = StopRule(config.early_stopping_epochs, None if seconds_left is None else started + seconds_left)
+    stop_rule = StopRule(config.early_stopping_epochs, deadline)
     metric_columns = METRIC_COLUMNS + (task.validation_columns if data.validates else ())
     logs = Logs(
         LRHistory(run_dir.lr_history, keep_rows=state.iteration),
@@ -99,25 +102,30 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     return state.best_value
 
 
-def _open_run(
-    config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides: list[str]
-) -> dict[str, Any] | None:
-    """Write down what is run, or find where to go on: the newest checkpoint of a resumed run."""
-    kept = OmegaConf.merge(composed, {"resume": None})
+def _find_checkpoint(config: TrainConfig, run_dir: RunDir) -> dict[str, Any] | None:
+    """Where a resumed run goes on: its newest checkpoint. None for a fresh run, or one that has none yet."""
     if config.resume is None:
         if run_dir.config.exists():
             raise ValueError(f"{run_dir.path} already holds a run; go on with it by resume={run_dir.path}")
-        run_dir.create()
-        write_json(run_dir.environment, describe_environment(overrides))
-        write_text(run_dir.config, OmegaConf.to_yaml(kept, resolve=True))
         return None
-    write_text(run_dir.config, OmegaConf.to_yaml(kept, resolve=True))
     saved = checkpoint.load(run_dir)
     if saved is None:
         log.info("%s has no checkpoint yet: it starts from the beginning", run_dir.path)
     else:
         log.info("resumed %s after update %d (%s)", run_dir.path, saved["iteration"], saved["phase"])
     return saved
+
+
+def _write_down(run_dir: RunDir, composed: DictConfig, overrides: list[str], *, resumed: bool) -> None:
+    """The config that is run, and what was typed for it: a resume adds what it changed, for the resumes after it."""
+    run_dir.create()
+    if not resumed:
+        write_json(run_dir.environment, describe_environment(overrides))
+    elif added := [text for text in overrides if not text.startswith("resume=")]:
+        environment = run_dir.read_environment()
+        environment["overrides"] += added
+        write_json(run_dir.environment, environment)
+    write_text(run_dir.config, OmegaConf.to_yaml(OmegaConf.merge(composed, {"resume": None}), resolve=True))
 
 
 def _build_data(config: TrainConfig, run_dir: RunDir) -> RunData:
@@ -155,24 +163,29 @@ def _build_state(config: TrainConfig, data: RunData, compute: Compute) -> TrainS
         input_size=input_size,
         heatmap_loss=config.task.loss.heatmap,
     )
+    coarsest = model.backbone.levels[-1].stride
+    images = min(config.data.batch_size, len(data.records.indices("train")))
+    if images == 1 and max(input_size) <= coarsest:
+        raise ValueError(
+            f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
+            f"single value; train on at least 2 images at a time, or on an input above {coarsest} px"
+        )
     placed = compute.place(model)
     return TrainState(placed, build_ema(placed, config.ema_decay), compute.grad_scaler())
 
 
 def _grant_steps(
-    config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, seconds_left: float | None
+    config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, deadline: float | None
 ) -> None:
     """Plan a fresh run; hold a resumed one to its plan, but for phases that were given other epochs."""
+    planned = planned_steps(config, data.updates_per_epoch)
     if not state.total_steps:
-        state.total_steps = grant_steps(config, state, data, rule, seconds_left)
-        return
-    if config.max_steps is not None or config.max_minutes is not None:
-        return
-    asked = planned_steps(config, data.updates_per_epoch)
-    if asked != state.total_steps:
-        check_extension(state, config, asked)
-        state.total_steps = asked
+        state.total_steps = grant_steps(planned, config, state, data, rule, deadline)
+    elif planned != state.planned_steps:
+        check_extension(state, config, planned)
+        state.total_steps = planned
         state.finished = False
+    state.planned_steps = planned
 
 
 def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], warnings: list[str]) -> None:

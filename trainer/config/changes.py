@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 # These do not alter what a finished update was, or say only where and how fast the rest is computed.
-FREE_KEYS = ("resume", "data.workers", "data.cache_gb", "device", "early_stopping_epochs", "max_steps", "max_minutes")
+FREE_KEYS = ("resume", "data.workers", "data.cache_gb", "device", "early_stopping_epochs")
 EPOCH_KEYS = ("phases.frozen.epochs", "phases.finetune.epochs")
 
 

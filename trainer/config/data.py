@@ -37,6 +37,8 @@ class AugmentationConfig:
             check_fraction(f"data.augmentation.{name}", getattr(self, name))
         if self.scale >= 1:
             raise ValueError(f"data.augmentation.scale={self.scale} must be below 1")
+        if self.shear_degrees > 45:
+            raise ValueError(f"data.augmentation.shear_degrees={self.shear_degrees} must be at most 45")
         if self.gamma > 5:
             raise ValueError(f"data.augmentation.gamma={self.gamma} must be at most 5")
         if self.flip > 0 and self.flip_pairs is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,38 +17,58 @@ PHASE_NAMES = ("frozen", "finetune")
 
 
 @dataclass(kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(ABC):
     kind: str
     weight_decay: float
+
+    def __post_init__(self) -> None:
+        check_not_negative("optimizer.weight_decay", self.weight_decay)
+
+    @abstractmethod
+    def build(self, backbone: nn.Module, head: nn.Module) -> optim.Optimizer:
+        """The optimizer of what has gradients; rates are set before each update."""
+
+
+@dataclass(kw_only=True)
+class AdamConfig(OptimizerConfig):
     betas: list[float]
     eps: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("optimizer.eps", self.eps)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas={self.betas} must be two numbers in 0 to 1 (1 excluded)")
+
+    def build(self, backbone: nn.Module, head: nn.Module) -> optim.Optimizer:
+        from torch import optim
+
+        from trainer.optimizers import parameter_groups
+
+        family = optim.AdamW if self.kind == "adamw" else optim.Adam
+        betas = (self.betas[0], self.betas[1])
+        return family(parameter_groups(backbone, head, self.weight_decay), lr=0.0, betas=betas, eps=self.eps)
+
+
+@dataclass(kw_only=True)
+class SgdConfig(OptimizerConfig):
     momentum: float
     nesterov: bool
 
     def __post_init__(self) -> None:
-        check_choice("optimizer.kind", self.kind, ("adamw", "adam", "sgd"))
-        check_not_negative("optimizer.weight_decay", self.weight_decay)
-        check_positive("optimizer.eps", self.eps)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optimizer.betas={self.betas} must be two numbers in 0 to 1 (1 excluded)")
+        super().__post_init__()
         if not 0 <= self.momentum < 1:
             raise ValueError(f"optimizer.momentum={self.momentum} must lie in 0 to 1 (1 excluded)")
         if self.nesterov and self.momentum == 0:
             raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0")
 
     def build(self, backbone: nn.Module, head: nn.Module) -> optim.Optimizer:
-        from trainer.optimizers import build_optimizer
+        from torch import optim
 
-        return build_optimizer(
-            self.kind,
-            backbone,
-            head,
-            weight_decay=self.weight_decay,
-            betas=(self.betas[0], self.betas[1]),
-            eps=self.eps,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-        )
+        from trainer.optimizers import parameter_groups
+
+        groups = parameter_groups(backbone, head, self.weight_decay)
+        return optim.SGD(groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov)
 
 
 def _changes() -> Any:

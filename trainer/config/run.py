@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from trainer.config.checks import check_choice, check_positive
 from trainer.config.data import DataConfig
 from trainer.config.models import HeatmapConfig, ModelConfig
-from trainer.config.phases import OptimizerConfig, PhasesConfig
-from trainer.config.schedules import SchedulerConfig
+from trainer.config.phases import PHASE_NAMES, OptimizerConfig, PhasesConfig
+from trainer.config.schedules import CosineConfig, SchedulerConfig
 from trainer.config.tasks import LandmarkTaskConfig
 
 
@@ -33,7 +34,8 @@ class TrainConfig:
     resume: str | None
 
     def __post_init__(self) -> None:
-        check_choice("device", self.device.split(":")[0], ("auto", "cpu", "cuda", "mps"))
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ValueError(f"device={self.device} is not one of auto, cpu, mps, cuda, cuda:0, cuda:1, ...")
         check_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("precision=fp16 does not train on device=cpu; use precision=bf16 or fp32")
@@ -46,6 +48,13 @@ class TrainConfig:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
+        for name in PHASE_NAMES:
+            phase = getattr(self.phases, name)
+            if isinstance(phase.scheduler, CosineConfig) and 0 < phase.epochs <= phase.scheduler.warmup_epochs:
+                raise ValueError(
+                    f"phases.{name}.epochs={phase.epochs} leaves nothing after "
+                    f"scheduler.warmup_epochs={phase.scheduler.warmup_epochs}"
+                )
         if isinstance(self.model, HeatmapConfig):
             for name in ("input_height", "input_width"):
                 value = getattr(self.data, name)

@@ -144,11 +144,8 @@ class CosineConfig(SchedulerConfig):
         from trainer.schedules import CosineSchedule
 
         warmup_steps = round(self.warmup_epochs * steps_per_epoch)
-        if warmup_steps >= total_steps:
-            raise ValueError(
-                f"scheduler.warmup_epochs={self.warmup_epochs} is {warmup_steps} updates, "
-                f"but the phase has only {total_steps}"
-            )
+        if shortened:
+            warmup_steps = min(warmup_steps, total_steps // 3)
         return CosineSchedule(
             max_lr=self.max_lr, min_lr=self.min_lr, total_steps=total_steps, warmup_steps=warmup_steps
         )

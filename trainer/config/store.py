@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trainer.config.data import CsvConfig, PhantomConfig
 from trainer.config.models import CoordinatesConfig, HeatmapConfig
-from trainer.config.phases import PHASE_NAMES, OptimizerConfig
+from trainer.config.phases import PHASE_NAMES, AdamConfig, SgdConfig
 from trainer.config.run import TrainConfig
 from trainer.config.schedules import ClrConfig, ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig
 from trainer.config.tasks import LandmarkTaskConfig
@@ -21,7 +21,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "task": {"landmarks": LandmarkTaskConfig},
     "data": {"phantom": PhantomConfig, "csv": CsvConfig},
     "model": {"heatmap": HeatmapConfig, "coordinates": CoordinatesConfig},
-    "optimizer": {"adamw": OptimizerConfig, "adam": OptimizerConfig, "sgd": OptimizerConfig},
+    "optimizer": {"adamw": AdamConfig, "adam": AdamConfig, "sgd": SgdConfig},
     "scheduler": {
         "clr": ClrConfig,
         "onecycle": OneCycleConfig,
@@ -88,7 +88,7 @@ def _lay_over(group: str, run_wide: Any, changes: Any) -> Any:
     kind = changes.get("kind")
     if kind is not None and kind not in SCHEMAS[group]:
         raise ValueError(f"kind={kind} is not one of {', '.join(SCHEMAS[group])}")
-    if kind is not None and kind != run_wide.kind and SCHEMAS[group][kind] is not SCHEMAS[group][run_wide.kind]:
+    if kind is not None and kind != run_wide.kind:
         laid = OmegaConf.merge(OmegaConf.structured(SCHEMAS[group][kind]), changes)
         missing = sorted(OmegaConf.missing_keys(laid))
         if missing:

@@ -46,6 +46,8 @@ class LandmarkTaskConfig:
             raise ValueError(
                 f"task.nme=pair needs task.nme_landmarks, two landmarks such as [36,45]; got {self.nme_landmarks}"
             )
+        if self.nme == "pair" and self.nme_landmarks is not None and self.nme_landmarks[0] == self.nme_landmarks[1]:
+            raise ValueError(f"task.nme_landmarks={self.nme_landmarks} must be two different landmarks")
         if not self.sdr_thresholds:
             raise ValueError("task.sdr_thresholds=[] must hold at least one distance")
         for threshold in self.sdr_thresholds:

@@ -19,26 +19,27 @@ def landmark_metrics(
     truth: np.ndarray,
     spacing_mm: np.ndarray,
     *,
+    unit: str,
     sdr_thresholds: Sequence[float],
     nme: str | None,
     nme_landmarks: Sequence[int] | None,
 ) -> dict[str, float]:
     """Means over all landmarks that are there, of (N, K, 2) points in original px and spacings (N,) in mm per px.
 
-    mre_px, median_px; where spacing is known also mre_mm, median_mm; sdr_<threshold><unit>: share of errors no larger
-    than the threshold, in mm, or in px where no image has a spacing; nme: see normalisers.
+    mre_px, median_px; with `unit` mm also mre_mm, median_mm; sdr_<threshold><unit>: share of errors no larger than the
+    threshold; nme: see normalisers.
     """
     errors_px = radial_errors(points, truth)
     metrics = {"mre_px": _mean(errors_px), "median_px": _median(errors_px)}
-    unit, errors = "px", errors_px
-    if np.isfinite(spacing_mm).any():
-        unit, errors = "mm", errors_px * spacing_mm[:, None]
+    errors = errors_px
+    if unit == "mm":
+        errors = errors_px * spacing_mm[:, None]
         metrics |= {"mre_mm": _mean(errors), "median_mm": _median(errors)}
     for threshold in sdr_thresholds:
         metrics[f"sdr_{threshold:g}{unit}"] = success_rate(errors, threshold)
     if nme in ("pair", "box"):
-        per_image = _mean_rows(errors_px) / normalisers(truth, nme, nme_landmarks)
-        metrics["nme"] = _mean(per_image)
+        with np.errstate(divide="ignore"):  # two landmarks in one place: infinite, which no mean takes in
+            metrics["nme"] = _mean(image_means(errors_px) / normalisers(truth, nme, nme_landmarks))
     return metrics
 
 
@@ -63,12 +64,12 @@ def per_landmark_table(
     truth: np.ndarray,
     spacing_mm: np.ndarray,
     landmark_names: Sequence[str],
+    *,
+    unit: str,
     sdr_thresholds: Sequence[float],
 ) -> pd.DataFrame:
-    """A row per landmark: count, mean, median and 95th percentile of the error, success rates."""
-    in_mm = bool(np.isfinite(spacing_mm).any())
-    unit = "mm" if in_mm else "px"
-    errors = radial_errors(points, truth) * (spacing_mm[:, None] if in_mm else 1.0)
+    """A row per landmark: count, mean, median and 95th percentile of the error in `unit`, success rates."""
+    errors = radial_errors(points, truth) * (spacing_mm[:, None] if unit == "mm" else 1.0)
     rows = []
     for column, name in enumerate(landmark_names):
         present = errors[np.isfinite(errors[:, column]), column]
@@ -95,5 +96,8 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(present)) if len(present) else float("nan")
 
 
-def _mean_rows(errors: np.ndarray) -> np.ndarray:
-    return np.array([_mean(row) for row in errors])
+def image_means(errors: np.ndarray) -> np.ndarray:
+    """Mean error (N,) of each image over the landmarks it has, of (N, K) errors; NaN where it has none."""
+    present = np.isfinite(errors)
+    total = np.where(present, errors, 0).sum(axis=1)
+    return np.where(present.any(axis=1), total / np.maximum(present.sum(axis=1), 1), np.nan)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from data.datasets import to_original
 from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
 from models.landmarks import LandmarkOutput
-from trainer.tasks.landmark_metrics import landmark_metrics, per_landmark_table, radial_errors
+from trainer.tasks.landmark_metrics import image_means, landmark_metrics, per_landmark_table, radial_errors
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class LandmarkTask:
         if monitor is not None and not validates:
             raise ValueError(f"task.monitor={monitor} needs a validation split; without one the training loss decides")
         self.monitor = (monitor or f"mre_{self.unit}") if validates else "train_loss"
-        if validates and self.monitor not in self.metric_names:
-            raise ValueError(f"task.monitor={self.monitor} is not a metric of this run: {', '.join(self.metric_names)}")
+        if validates and self.monitor not in self.validation_columns:
+            known = ", ".join(self.validation_columns)
+            raise ValueError(f"task.monitor={self.monitor} is not a metric of this run: {known}")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -152,6 +153,7 @@ class LandmarkTask:
             predictions["points"],
             predictions["truth"],
             predictions["spacing_mm"],
+            unit=self.unit,
             sdr_thresholds=self.sdr_thresholds,
             nme=self.nme,
             nme_landmarks=self.nme_landmarks,
@@ -163,7 +165,8 @@ class LandmarkTask:
             predictions["truth"],
             predictions["spacing_mm"],
             self.landmark_names,
-            self.sdr_thresholds,
+            unit=self.unit,
+            sdr_thresholds=self.sdr_thresholds,
         )
 
     def table(self, predictions: dict[str, np.ndarray], image_names: Sequence[str], split: str) -> pd.DataFrame:
@@ -181,13 +184,6 @@ class LandmarkTask:
             columns[f"{name}_y"] = predictions["points"][:, landmark, 1]
             columns[f"{name}_error_{self.unit}"] = errors[:, landmark]
         return pd.DataFrame(columns)
-
-
-def image_means(errors: np.ndarray) -> np.ndarray:
-    """Mean error (N,) of each image over the landmarks it has; NaN where it has none."""
-    present = np.isfinite(errors)
-    total = np.where(present, errors, 0).sum(axis=1)
-    return np.where(present.any(axis=1), total / np.maximum(present.sum(axis=1), 1), np.nan)
 
 
 def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
