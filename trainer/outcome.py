@@ -57,6 +57,7 @@ def write_outcome(
     per_landmark = task.per_landmark(shown)
     stages = _stages(state, data, task, splits, judged)
     history, metrics = pd.read_csv(run_dir.lr_history), pd.read_csv(run_dir.metrics)
+    seconds = metrics.groupby("phase", sort=False)["seconds"].sum()
     baseline = stages[0][1][f"mre_{task.unit}"]
 
     plot_learning_rates(run_dir.plots / "learning_rates.png", phases, history)
@@ -79,6 +80,7 @@ def write_outcome(
         "best": state.best,
         "updates": state.iteration,
         "seconds": round(state.seconds, 2),
+        "seconds_per_phase": {str(name): round(float(rows), 2) for name, rows in seconds.items()},
         "learning_rates": _rate_summary(history),
         "per_landmark": per_landmark.to_dict("records"),
         "warnings": warnings,
