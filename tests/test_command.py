@@ -34,8 +34,9 @@ def test_help_config_and_completion_do_not_import_torch(arguments: list[str], tm
 
 def test_help_names_every_group_and_choice() -> None:
     shown = run_command("--help", folder=CONF).stdout
-    for path in CONF.glob("*/*.yaml"):
-        row = next(line for line in shown.splitlines() if line.strip().startswith(path.parent.name + " "))
+    for path in CONF.glob("*/**/*.yaml"):
+        group = str(path.parent.relative_to(CONF))
+        row = next(line for line in shown.splitlines() if line.strip().startswith(group + " "))
         assert path.stem in row.replace("|", " ").split()
 
 

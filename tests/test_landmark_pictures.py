@@ -162,7 +162,7 @@ def test_bars_show_the_table_with_the_worst_on_top(tmp_path: Path) -> None:
     points = truth + rng.normal(0, 1, truth.shape) * np.array([3, 1, 2, 1])[None, :, None]
     truth[:, 3] = np.nan
     names = ["<b>", "cost $a$", "_hidden", "nowhere"]
-    table = per_landmark_table(points, truth, np.full(30, np.nan), names, [2.0])
+    table = per_landmark_table(points, truth, np.full(30, np.nan), names, unit="px", sdr_thresholds=[2.0])
     figure = plot_landmark_errors(tmp_path / "errors.png", table, unit="px")
     axes = figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from models.backbone import create_features
 from models.timm_import import timm
-from models.weights import bundled_state, read_state_file, timm_key
+from models.weights import bundled_state, check_weights, read_state_file, timm_key
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("TRAINER_TEST_DATA", ROOT.parent / "shared" / "data")).parent
@@ -221,8 +222,6 @@ def write_broken_files(folder: Path) -> None:
         ("numbers.pt", "is not a state dict"),
         ("numbered.pt", "is not a state dict"),
         ("module.pt", "holds more than tensors"),
-        ("absent.pt", "is not a file; choose hub, bundled"),
-        ("", "is not a file; choose hub, bundled"),
     ],
 )
 def test_files_that_hold_no_weights_are_refused_in_one_line(tmp_path: Path, file: str, message: str) -> None:
@@ -282,3 +281,17 @@ def test_without_a_network_the_hub_fails_in_one_line_and_its_cache_works(
         "choose bundled (tf_efficientnet_lite0), none, or the path of a safetensors or state-dict file"
     )
     assert from_cache == "True"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("resnet18", "absent.pt", "model.weights=absent.pt is not a file; choose hub, bundled"),
+        ("resnet18", ".", "model.weights=. is not a file; choose hub, bundled"),
+        ("resnet18", "bundled", "model.weights=bundled is only for model.backbone=tf_efficientnet_lite0, not resnet18"),
+    ],
+)
+def test_weights_that_can_not_fit_are_refused_before_anything_is_read(name: str, source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_weights(name, source)
+    check_weights("tf_efficientnet_lite0", "bundled")
