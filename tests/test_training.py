@@ -1,6 +1,7 @@
 """Updates, phases and what they leave, looked at in real tiny runs."""
 
 import copy
+import json
 import math
 from pathlib import Path
 
@@ -319,6 +320,21 @@ def test_predictions_are_those_of_the_best_weights_in_original_pixels(tiny_run: 
     errors = np.linalg.norm(judged["points"] - data.records.points[judged["index"]], axis=2)
     spacing = data.records.pixel_spacing_mm[judged["index"]]
     np.testing.assert_allclose(table["mre_mm"], errors.mean(axis=1) * spacing, atol=2e-3)
+
+
+def test_minutes_that_are_used_up_before_training_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"max_minutes=0\.0001 was used up before training began"):
+        run_in_process(tmp_path / "run", "max_minutes=0.0001")
+
+
+def test_a_budget_of_minutes_fits_updates_into_what_is_left(tmp_path: Path) -> None:
+    """Far more epochs than a quarter of a minute holds."""
+    run_in_process(tmp_path / "run", "max_minutes=0.25", "phases.frozen.epochs=5000", "phases.finetune.epochs=5000")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["seconds"] < 30
+    history = pd.read_csv(tmp_path / "run" / "lr_history.csv")
+    assert len(history) < 30000
+    assert history["lr_head"].iloc[0] == 1e-4
 
 
 def test_a_budget_of_updates_shortens_the_phases_to_whole_cycles(tmp_path: Path) -> None:

@@ -102,7 +102,13 @@ def grant_steps(
     if deadline is not None:
         phases = build_phases(config, planned, granted, data.updates_per_epoch, rule.task.monitor_mode)
         seconds_per_step = measure_seconds_per_step(phases, state, config, data, rule)
-        granted = cut_to_seconds(granted, seconds_per_step, max(deadline - time.perf_counter(), 0.0))
+        seconds_left = deadline - time.perf_counter()
+        if seconds_left <= 0:
+            raise ValueError(
+                f"max_minutes={config.max_minutes} was used up before training began, by reading the data and "
+                "timing the plan; give more minutes"
+            )
+        granted = cut_to_seconds(granted, seconds_per_step, seconds_left)
     if granted != planned:
         cuts = ", ".join(f"{name} to {granted[name]} of {planned[name]} updates" for name in planned if planned[name])
         log.info("the budget shortens %s; their schedules are fitted into that", cuts)
