@@ -1,7 +1,5 @@
 """Backbones: names, normalisation and the shapes of the pyramid, for convolutional nets and transformers."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,15 +8,6 @@ from models.backbone import Backbone, check_name
 from models.timm_import import timm
 
 HEIGHT, WIDTH = 96, 64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make nets as small as these slow wherever anything else runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(height: int = HEIGHT, width: int = WIDTH) -> Tensor:

@@ -1,7 +1,5 @@
 """Landmark models: where they start, that they can learn, and that what is saved is all of them."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -19,15 +17,6 @@ from models.landmarks import (
 
 SIZE = (64, 48)
 MEAN_SHAPE = np.array([[10.0, 20.0], [30.5, 40.25], [47.0, 0.0]])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make nets as small as these slow wherever anything else runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def heatmap_model(**changes: object) -> LandmarkModel:

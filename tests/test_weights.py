@@ -5,7 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,6 @@ REFERENCE = SHARED / "weights" / "tf_efficientnet_lite0.safetensors"
 # A plain net, one whose stages timm flattens for features, and one that it wraps.
 FAMILIES = ["test_resnet", "convnext_atto", "vit_tiny_patch16_224"]
 INPUT_SIZE = (224, 224)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make nets as small as these slow wherever anything else runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def original_state() -> dict[str, Tensor]:
