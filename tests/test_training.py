@@ -40,7 +40,7 @@ def prepared(tmp_path: Path, *overrides: str) -> tuple[TrainState, RunData, Upda
     state = _build_state(config, data, compute)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
     steps = {name: getattr(config.phases, name).epochs * data.updates_per_epoch for name in ("frozen", "finetune")}
-    return state, data, rule, build_phases(config, steps, steps, data.updates_per_epoch, "min")
+    return state, data, rule, build_phases(config, steps, steps, data.updates_per_epoch, "min", {})
 
 
 def begin(state: TrainState, phase, weight_decay: float = 0.0) -> None:

@@ -33,7 +33,7 @@ class Phase:
 
     name: str
     frozen: bool
-    schedule: Schedule
+    schedule: Schedule | None  # None until a range test has found its rates
     total_steps: int
     steps_per_epoch: int
     backbone_lr_ratio: float
@@ -100,6 +100,7 @@ def run_phase(
     Raises:
         TrainingError: a loss or gradient is not finite.
     """
+    assert phase.schedule is not None
     task, compute = update_rule.task, update_rule.compute
     before = fingerprint(state.backbone) if phase.frozen else None
     batches = data.training_batches(

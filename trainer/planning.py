@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from typing import Any
 
 from trainer.config.phases import PHASE_NAMES
 from trainer.config.run import TrainConfig
+from trainer.config.schedules import AUTO, SchedulerConfig
 from trainer.loop import UpdateRule, evaluate, train_steps
 from trainer.phases import Phase, freeze, set_training_modes
+from trainer.range_test.finding import FALLBACK_RATIO
 from trainer.run_data import RunData
 from trainer.schedule_advice import schedule_warnings
+from trainer.schedules import ConstantSchedule
 from trainer.state import Snapshot, TrainState
 
 log = logging.getLogger(__name__)
@@ -58,8 +62,12 @@ def build_phases(
     granted: dict[str, int],
     updates_per_epoch: int,
     monitor_mode: str,
+    found_rates: dict[str, dict[str, float]],
 ) -> list[Phase]:
-    """The phases that make updates. Where a budget shortened one, or cycles were fitted, it ends with a whole cycle."""
+    """The phases that make updates. Where a budget shortened one, or cycles were fitted, it ends with a whole cycle.
+
+    A phase whose rates a range test is still to find has no schedule; `found_rates` are those found, by phase and key.
+    """
     phases = []
     for name in PHASE_NAMES:
         settings, steps = getattr(config.phases, name), granted[name]
@@ -67,11 +75,14 @@ def build_phases(
             continue
         shortened = steps < planned[name]
         steps = settings.scheduler.usable_steps(steps, updates_per_epoch, shortened)
+        scheduler = with_found_rates(name, settings.scheduler, found_rates.get(name, {}))
         phases.append(
             Phase(
                 name=name,
                 frozen=name == "frozen",
-                schedule=settings.scheduler.build(
+                schedule=None
+                if scheduler.auto_keys
+                else scheduler.build(
                     total_steps=steps,
                     steps_per_epoch=updates_per_epoch,
                     monitor_mode=monitor_mode,
@@ -100,13 +111,13 @@ def grant_steps(
     """
     granted = planned if config.max_steps is None else cut_to_steps(planned, config.max_steps)
     if deadline is not None:
-        phases = build_phases(config, planned, granted, data.updates_per_epoch, rule.task.monitor_mode)
+        phases = build_phases(config, planned, granted, data.updates_per_epoch, rule.task.monitor_mode, {})
         seconds_per_step = measure_seconds_per_step(phases, state, config, data, rule)
-        seconds_left = deadline - time.perf_counter()
+        seconds_left = deadline - time.perf_counter() - _seconds_for_tests(phases, config, seconds_per_step)
         if seconds_left <= 0:
             raise ValueError(
-                f"max_minutes={config.max_minutes} was used up before training began, by reading the data and "
-                "timing the plan; give more minutes"
+                f"max_minutes={config.max_minutes} leaves nothing for training after reading the data, timing the plan "
+                "and the range tests; give more minutes"
             )
         granted = cut_to_seconds(granted, seconds_per_step, seconds_left)
     if granted != planned:
@@ -115,12 +126,35 @@ def grant_steps(
     return granted
 
 
-def plan_warnings(phases: list[Phase]) -> list[str]:
+def with_found_rates(phase: str, scheduler: SchedulerConfig, found: dict[str, float]) -> SchedulerConfig:
+    """The scheduler with what was found in the place of `auto`; the same where nothing was.
+
+    A base_lr that does not lie below a max_lr which the command line gave makes way for a quarter of that.
+    """
+    rates = {key: found[key] for key in scheduler.auto_keys if key in found}
+    given_max: Any = getattr(scheduler, "max_lr", AUTO)
+    if "base_lr" in rates and given_max != AUTO and rates["base_lr"] >= given_max:
+        rates["base_lr"] = given_max / FALLBACK_RATIO
+        log.warning(
+            "phases.%s: the range test's base_lr %.3g is above the given max_lr %.3g: base_lr is a quarter of that",
+            phase,
+            found["base_lr"],
+            given_max,
+        )
+    return scheduler.with_rates(rates)
+
+
+def plan_warnings(phases: list[Phase], config: TrainConfig) -> list[str]:
     return [
         warning
         for phase in phases
+        if phase.schedule is not None
         for warning in schedule_warnings(
-            phase.schedule, total_steps=phase.total_steps, steps_per_epoch=phase.steps_per_epoch, phase=phase.name
+            phase.schedule,
+            total_steps=phase.total_steps,
+            steps_per_epoch=phase.steps_per_epoch,
+            phase=phase.name,
+            bounds_were_found={"base_lr", "max_lr"} <= set(getattr(config.phases, phase.name).scheduler.auto_keys),
         )
     ]
 
@@ -155,6 +189,7 @@ def measure_seconds_per_step(
 ) -> dict[str, float]:
     """Time a few updates of each phase and an evaluation. Leaves no trace: the state is put back as it was."""
     snapshot = Snapshot(state)
+    schedule = ConstantSchedule(lr=1e-6)  # the time does not depend on it
     measured = {}
     try:
         evaluation = _seconds_per_evaluation(state, data, rule)
@@ -167,7 +202,7 @@ def measure_seconds_per_step(
             batches = data.training_batches(first_epoch=0, first_step=0, last_step=steps)
             durations, begun = [], time.perf_counter()
             for _ in train_steps(
-                state, batches, phase.schedule, steps=steps, backbone_lr_ratio=phase.backbone_lr_ratio, rule=rule
+                state, batches, schedule, steps=steps, backbone_lr_ratio=phase.backbone_lr_ratio, rule=rule
             ):
                 durations.append(time.perf_counter() - begun)
                 begun = time.perf_counter()
@@ -176,6 +211,19 @@ def measure_seconds_per_step(
     finally:
         snapshot.restore(state)
     return measured
+
+
+def _seconds_for_tests(phases: list[Phase], config: TrainConfig, seconds_per_step: dict[str, float]) -> float:
+    """About how long the range tests will take: longer where they measure the validation split at every step."""
+    test = config.range_test
+    return sum(
+        (test.num_steps or phase.steps_per_epoch)
+        * test.repeats
+        * seconds_per_step[phase.name]
+        * (1 if test.signal == "train_loss" else phase.steps_per_epoch)
+        for phase in phases
+        if test.tests(phase.name)
+    )
 
 
 def _seconds_per_evaluation(state: TrainState, data: RunData, rule: UpdateRule) -> float:

@@ -164,6 +164,7 @@ def _planned_edges(phases: Sequence[Phase], begun: dict[Any, int]) -> list[int]:
 def _planned_lines(phases: Sequence[Phase], edges: list[int]) -> list[RateLine]:
     lines = []
     for phase, (start, end) in zip(phases, pairwise(edges), strict=True):
+        assert phase.schedule is not None
         head = np.array([phase.schedule.lr_at(step) for step in range(end - start)])
         kept = thinned(head, max(4, MAX_POINTS * len(head) // edges[-1]))
         lines.append(RateLine("head", start + kept, head[kept]))
@@ -216,6 +217,7 @@ def _mark_plan(axes: Axes, lines: list[RateLine], phases: Sequence[Phase], edges
     """Scale the axes to the lines; mark phases, and cycles unless they are too many."""
     marks: list[int] = []
     for phase, (start, end) in zip(phases, pairwise(edges), strict=True):
+        assert phase.schedule is not None
         cycles = [phase.schedule.cycle_at(step) for step in range(end - start)]
         marks += (start + 1 + np.flatnonzero(np.diff(cycles))).tolist()
     for mark in marks if len(marks) <= MAX_CYCLE_MARKS else []:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.datasets import LandmarkDataset
 from data.loaders import FixedOrder, TrainingOrder, build_loader, iterate
 from data.records import LandmarkRecords
@@ -41,5 +43,9 @@ class RunData:
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
         """Every record of a split once, in table order."""
-        order = FixedOrder(self.records.indices(split), self.batch_size)
+        return self.batches_of(self.records.indices(split))
+
+    def batches_of(self, indices: np.ndarray) -> Iterator[Batch]:
+        """These records once, in this order, as they are."""
+        order = FixedOrder(indices, self.batch_size)
         return iterate(build_loader(self.plain, order, workers=self.workers))

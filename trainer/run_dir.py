@@ -51,6 +51,10 @@ class RunDir:
     def plots(self) -> Path:
         return self.path / "plots"
 
+    def range_test(self, phase: str) -> Path:
+        """The folder of a phase's range test."""
+        return self.path / "range_test" / phase
+
     @property
     def last_checkpoint(self) -> Path:
         return self.path / "checkpoints" / "last.pt"

@@ -17,10 +17,13 @@ MOST_EPOCHS_PER_STEP_SIZE = 10
 WIDEST_RATIO = 100
 
 
-def schedule_warnings(schedule: Schedule, *, total_steps: int, steps_per_epoch: int, phase: str) -> list[str]:
+def schedule_warnings(
+    schedule: Schedule, *, total_steps: int, steps_per_epoch: int, phase: str, bounds_were_found: bool = False
+) -> list[str]:
     """One line for each thing that is against the advice: what is, what is advised, and the key to change.
 
-    The phase makes `total_steps` updates, `steps_per_epoch` in an epoch. Only a CyclicalSchedule is ever warned about.
+    The phase makes `total_steps` updates, `steps_per_epoch` in an epoch. Only a CyclicalSchedule is ever warned about,
+    and its bounds not where a range test found them.
     """
     if not isinstance(schedule, CyclicalSchedule):
         return []
@@ -28,7 +31,7 @@ def schedule_warnings(schedule: Schedule, *, total_steps: int, steps_per_epoch: 
         _too_few_cycles(schedule, total_steps, steps_per_epoch),
         _step_size_out_of_range(schedule, total_steps, steps_per_epoch),
         _ends_within_a_cycle(schedule, total_steps, steps_per_epoch),
-        _bounds_far_apart(schedule),
+        None if bounds_were_found else _bounds_far_apart(schedule),
         _gamma_without_effect(schedule),
     ]
     return [f"phases.{phase}: {warning}" for warning in warnings if warning is not None]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from trainer.range_test.storage import Stored
 from trainer.selection import is_better
 
 
@@ -33,6 +34,7 @@ class TrainState:
     phase_metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # at the end of each phase
     planned_steps: dict[str, int] = field(default_factory=dict)  # updates in the epochs of each phase
     total_steps: dict[str, int] = field(default_factory=dict)  # the same within the run's budget
+    found_rates: dict[str, dict[str, float]] = field(default_factory=dict)  # by the range test of each phase, by key
     seconds: float = 0.0  # spent training and evaluating, over all parts of a resumed run
     finished: bool = False
 
@@ -98,6 +100,7 @@ _PLAIN = (
     "phase_metrics",
     "planned_steps",
     "total_steps",
+    "found_rates",
     "seconds",
     "finished",
 )
@@ -120,21 +123,27 @@ def set_random_state(saved: dict[str, Any]) -> None:
 
 
 class Snapshot:
-    """A copy of a state in memory, to which the state can be brought back as if nothing had happened."""
+    """A copy of a state, to which the state can be brought back as if nothing had happened; in memory, or with a
+    `cache_dir` in a file there until it is closed."""
 
-    def __init__(self, state: TrainState) -> None:
-        self._saved = copy.deepcopy(state.state_dict())
+    def __init__(self, state: TrainState, cache_dir: Path | None = None) -> None:
+        self._stored = Stored(state.state_dict(), cache_dir)
         self._modes = [module.training for module in state.model.modules()]
         self._requires_grad = [parameter.requires_grad for parameter in state.model.parameters()]
         self._optimizer = state.optimizer
 
     def restore(self, state: TrainState) -> None:
-        state.load(copy.deepcopy(self._saved))
+        saved = self._stored.read()
+        state.load(saved)
         state.optimizer = self._optimizer
         if state.optimizer is not None:
-            state.optimizer.load_state_dict(copy.deepcopy(self._saved["optimizer"]))
+            state.optimizer.load_state_dict(saved["optimizer"])
         for module, training in zip(state.model.modules(), self._modes, strict=True):
             module.training = training
         for parameter, requires_grad in zip(state.model.parameters(), self._requires_grad, strict=True):
             parameter.requires_grad = requires_grad
             parameter.grad = None
+
+    def close(self) -> None:
+        """Let go of the copy."""
+        self._stored.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -18,15 +20,18 @@ from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
 from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
+from trainer.errors import TrainingError
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
 from trainer.loop import UpdateRule
 from trainer.outcome import write_outcome
 from trainer.phases import Phase, StopRule, freeze, run_phase
 from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
 from trainer.plots import plot_schedule
+from trainer.range_test.run import run_range_test
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
+from trainer.tasks.landmarks import LandmarkTask
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +72,8 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     if state.finished:
         log.info("%s is finished, nothing was changed; more epochs (where the schedule permits) go on", run_dir.path)
         return state.best_value
-    phases = build_phases(config, state.planned_steps, state.total_steps, data.updates_per_epoch, task.monitor_mode)
-    plot_schedule(run_dir.plots / "schedule.png", phases)
-    warnings = plan_warnings(phases)
-    _announce(run_dir, data, phases, warnings)
+    phases = _plan(config, state, data, task, run_dir)
+    _announce(run_dir, data, phases, plan_warnings(phases, config))
 
     # Training, phase by phase.
     stop_rule = StopRule(config.early_stopping_epochs, deadline)
@@ -82,6 +85,13 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     first = [phase.name for phase in phases].index(state.phase) if state.phase else 0
     for position, phase in enumerate(phases[first:], first):
         _enter(phase, state, config, saved)
+        if config.range_test.tests(phase.name) and phase.name not in state.found_rates:
+            phases = _find_rates(phases, position, config, state, data, rule, run_dir)
+            phase = phases[position]
+        if config.range_test.kind == "only" and phase.name == config.last_phase:
+            logs.close()
+            log.info("range_test=only: no training follows; all is in %s", run_dir.path)
+            return math.nan
         steps_after = sum(later.total_steps for later in phases[position + 1 :])
         run_phase(
             phase,
@@ -96,7 +106,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     logs.close()
 
     # What it came to.
-    write_outcome(run_dir, state, phases, data, rule, read_config(run_dir.config), warnings)
+    write_outcome(run_dir, state, phases, data, rule, read_config(run_dir.config), plan_warnings(phases, config))
     state.finished = True
     checkpoint.save(run_dir, state)
     return state.best_value
@@ -186,6 +196,60 @@ def _grant_steps(
         state.total_steps = planned
         state.finished = False
     state.planned_steps = planned
+
+
+def _plan(config: TrainConfig, state: TrainState, data: RunData, task: LandmarkTask, run_dir: RunDir) -> list[Phase]:
+    """The phases, with schedules as far as their rates are known, which are drawn."""
+    phases = build_phases(
+        config,
+        state.planned_steps,
+        state.total_steps,
+        data.updates_per_epoch,
+        task.monitor_mode,
+        state.found_rates,
+    )
+    if known := list(takewhile(lambda phase: phase.schedule is not None, phases)):
+        plot_schedule(run_dir.plots / "schedule.png", known)
+    return phases
+
+
+def _find_rates(
+    phases: list[Phase],
+    position: int,
+    config: TrainConfig,
+    state: TrainState,
+    data: RunData,
+    rule: UpdateRule,
+    run_dir: RunDir,
+) -> list[Phase]:
+    """Test the phase at `position`; returns the phases with the schedule that this gives it.
+
+    Raises:
+        TrainingError: the phase has rates that the test was to find, and it found none.
+    """
+    phase = phases[position]
+    run_range_test(phase, config, state, data, rule, run_dir)
+    found = state.found_rates[phase.name]
+    scheduler = getattr(config.phases, phase.name).scheduler
+    if config.range_test.kind == "only" and phase.name == config.last_phase:
+        return phases
+    if lacking := [key for key in scheduler.auto_keys if key not in found]:
+        keys = " and ".join(f"phases.{phase.name}.scheduler.{key}=NUMBER" for key in lacking)
+        raise TrainingError(
+            f"the range test of phase {phase.name} found no {' and no '.join(lacking)} (see "
+            f"{run_dir.range_test(phase.name) / 'range_test.png'}). Give {keys}, or test with more "
+            "range_test.repeats or another range_test.signal"
+        )
+    for key in sorted(found.keys() - scheduler.auto_keys):
+        if hasattr(scheduler, key):
+            given = getattr(scheduler, key)
+            log.info(
+                "phases.%s: scheduler.%s=%g was given and is kept; found: %.3g", phase.name, key, given, found[key]
+            )
+    replanned = _plan(config, state, data, rule.task, run_dir)
+    for warning in plan_warnings(replanned[position : position + 1], config):
+        log.warning("advice: %s", warning)
+    return replanned
 
 
 def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], warnings: list[str]) -> None:

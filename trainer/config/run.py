@@ -9,6 +9,7 @@ from trainer.config.checks import check_choice, check_positive
 from trainer.config.data import DataConfig
 from trainer.config.models import HeatmapConfig, ModelConfig
 from trainer.config.phases import PHASE_NAMES, OptimizerConfig, PhasesConfig
+from trainer.config.range_test import RangeTestConfig
 from trainer.config.schedules import CosineConfig, SchedulerConfig
 from trainer.config.tasks import LandmarkTaskConfig
 
@@ -20,6 +21,7 @@ class TrainConfig:
     model: ModelConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
+    range_test: RangeTestConfig
     phases: PhasesConfig
     seed: int
     device: str
@@ -46,6 +48,36 @@ class TrainConfig:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay} must lie between 0 and 1; null turns the average off")
         self._check_combinations()
+        self._check_range_test()
+
+    @property
+    def phase_names(self) -> list[str]:
+        """The phases that train."""
+        return [name for name in PHASE_NAMES if getattr(self.phases, name).epochs > 0]
+
+    @property
+    def last_phase(self) -> str:
+        """The phase that the run ends with, or, with range_test=only, ends before training."""
+        if self.range_test.kind != "only":
+            return self.phase_names[-1]
+        return [name for name in self.phase_names if self.range_test.tests(name)][-1]
+
+    def _check_range_test(self) -> None:
+        """A rate that is to be found has to be looked for, and what is looked for there."""
+        test, trained = self.range_test, self.phase_names
+        if test.kind != "off" and not any(test.tests(name) for name in trained):
+            raise ValueError(
+                f"range_test.phases={test.phases} names no phase that trains; "
+                f"give range_test.phases=[{','.join(trained)}], or epochs to {' and '.join(test.phases)}"
+            )
+        for name in trained[: trained.index(self.last_phase) + 1]:
+            keys = getattr(self.phases, name).scheduler.auto_keys
+            if keys and not test.tests(name):
+                raise ValueError(
+                    f"phases.{name}.scheduler.{keys[0]}=auto needs a range test of this phase "
+                    f"(range_test={test.kind}, range_test.phases={test.phases}): give a number for "
+                    f"{' and '.join(f'phases.{name}.scheduler.{key}' for key in keys)}, or range_test=on"
+                )
 
     def _check_combinations(self) -> None:
         for name in PHASE_NAMES:

@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from trainer.config.checks import check_choice, check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from trainer.schedules import Schedule
 
+AUTO = "auto"  # a rate that a range test is to find
+RATE_KEYS = ("base_lr", "max_lr", "lr")  # of all kinds of schedules
+_STAND_INS = {"base_lr": 1e-30, "max_lr": 1e30, "lr": 1.0}  # to check the other options while rates are unknown
+
+
+def default_lr(number: float, range_test: str) -> float | str:
+    """The rate of a scheduler that the command line gives none: `auto` where a range test will find one."""
+    return number if range_test == "off" else AUTO
+
 
 @dataclass(kw_only=True)
 class SchedulerConfig(ABC):
     kind: str
+
+    def __post_init__(self) -> None:
+        for key in RATE_KEYS:
+            value = getattr(self, key, AUTO)
+            if value != AUTO and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"scheduler.{key}={value} must be a number, or auto for what the range test finds")
+        self.with_rates({key: _STAND_INS[key] for key in self.auto_keys})._check()
+
+    @property
+    def auto_keys(self) -> list[str]:
+        """The rates that a range test is to find."""
+        return [field.name for field in fields(self) if field.name in RATE_KEYS and getattr(self, field.name) == AUTO]
+
+    def with_rates(self, rates: dict[str, float]) -> Self:
+        """The same with these rates in the place of `auto`."""
+        changes: dict[str, Any] = dict(rates)
+        return replace(self, **changes) if changes else self
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raises ValueError for options that don't fit, all rates being numbers."""
 
     @abstractmethod
     def build(self, *, total_steps: int, steps_per_epoch: int, monitor_mode: str, shortened: bool = False) -> Schedule:
@@ -33,8 +63,8 @@ class SchedulerConfig(ABC):
 @dataclass(kw_only=True)
 class ClrConfig(SchedulerConfig):
     mode: str
-    base_lr: float
-    max_lr: float
+    base_lr: Any  # a number or `auto`, as max_lr and lr below
+    max_lr: Any
     step_size: int | None
     step_size_epochs: float | None
     cycles: int | None
@@ -44,7 +74,7 @@ class ClrConfig(SchedulerConfig):
     base_momentum: float
     max_momentum: float
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         check_positive("scheduler.step_size", self.step_size)
         check_positive("scheduler.step_size_epochs", self.step_size_epochs)
         check_positive("scheduler.cycles", self.cycles)
@@ -101,7 +131,7 @@ class ClrConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class OneCycleConfig(SchedulerConfig):
-    max_lr: float
+    max_lr: Any
     pct_start: float
     div_factor: float
     final_div_factor: float
@@ -111,7 +141,7 @@ class OneCycleConfig(SchedulerConfig):
     base_momentum: float
     max_momentum: float
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.build(total_steps=100, steps_per_epoch=1, monitor_mode="min")
 
     def build(self, *, total_steps: int, steps_per_epoch: int, monitor_mode: str, shortened: bool = False) -> Schedule:
@@ -132,11 +162,11 @@ class OneCycleConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class CosineConfig(SchedulerConfig):
-    max_lr: float
+    max_lr: Any
     min_lr: float
     warmup_epochs: float
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         check_not_negative("scheduler.warmup_epochs", self.warmup_epochs)
         self.build(total_steps=1_000_000, steps_per_epoch=1, monitor_mode="min")
 
@@ -153,9 +183,9 @@ class CosineConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class ConstantConfig(SchedulerConfig):
-    lr: float
+    lr: Any
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.build(total_steps=1, steps_per_epoch=1, monitor_mode="min")
 
     def build(self, *, total_steps: int, steps_per_epoch: int, monitor_mode: str, shortened: bool = False) -> Schedule:
@@ -170,13 +200,13 @@ class ConstantConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class PlateauConfig(SchedulerConfig):
-    lr: float
+    lr: Any
     factor: float
     patience: int
     threshold: float
     min_lr: float
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         self.build(total_steps=1, steps_per_epoch=1, monitor_mode="min")
 
     def build(self, *, total_steps: int, steps_per_epoch: int, monitor_mode: str, shortened: bool = False) -> Schedule:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trainer.config.data import CsvConfig, PhantomConfig
 from trainer.config.models import CoordinatesConfig, HeatmapConfig
 from trainer.config.phases import PHASE_NAMES, AdamConfig, SgdConfig
+from trainer.config.range_test import RangeTestConfig
 from trainer.config.run import TrainConfig
 from trainer.config.schedules import ClrConfig, ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig
 from trainer.config.tasks import LandmarkTaskConfig
@@ -29,6 +30,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "constant": ConstantConfig,
         "plateau": PlateauConfig,
     },
+    "range_test": {"on": RangeTestConfig, "only": RangeTestConfig, "off": RangeTestConfig},
 }
 
 # Alternatives for one thing: a phase that sets one of them drops the run's others.

@@ -165,14 +165,15 @@ def _without_unsure(
     wide = [name for name, interval in intervals.items() if interval is not None and decades(interval) > limit]
     if not wide or reason:
         return rates, reason
-    lr = None if "lr" in wide else rates.lr
-    unsure_bounds = "base_lr" in wide or "max_lr" in wide
     told = ", ".join(f"{name} {_span(intervals[name])}" for name in wide)
-    return (
-        Rates(lr, None, None) if unsure_bounds else Rates(lr, rates.base_lr, rates.max_lr, rates.still_improving),
-        f"the {repeats} repeats disagree by more than {limit:g} decades ({told}): no rate is suggested for "
-        f"{'these' if len(wide) > 1 else 'it'}",
+    nothing = "these" if len(wide) > 1 else "it"
+    reason = (
+        f"the {repeats} repeats disagree by more than {limit:g} decades ({told}): no rate is suggested for {nothing}"
     )
+    lr = None if "lr" in wide else rates.lr
+    if "base_lr" in wide or "max_lr" in wide:
+        return Rates(lr, None, None), reason
+    return Rates(lr, rates.base_lr, rates.max_lr, rates.still_improving), reason
 
 
 def _span(interval: tuple[float, float] | None) -> str:

@@ -37,8 +37,8 @@ class Average:
 
 
 def savgol(values: np.ndarray, window: int) -> np.ndarray:
-    """Savitzky and Golay 1964: the middle of a parabola fitted to `window` values around each; the ends lie on the first
-    and the last parabola. It looks both ways, and so shifts nothing. Fewer than 4 values come back as they are."""
+    """Savitzky and Golay 1964: the middle of a parabola fitted to `window` values around each; the ends lie on the
+    first and the last parabola. It looks both ways, and so shifts nothing. Under 4 values come back as they are."""
     window = min(window, len(values) - (len(values) + 1) % 2)  # odd, and no longer than the values
     window -= (window + 1) % 2
     if window <= 3:

@@ -14,7 +14,7 @@ SLIDE_THRESHOLD = 0.005  # of the whole improvement per step: slopes that are ca
 
 def suggest(lrs: np.ndarray, smoothed: np.ndarray) -> dict[str, float | None]:
     """The answer of every rule in RULES."""
-    return {name: rule(lrs, smoothed) for name, rule in RULES.items()}
+    return {name: rule(lrs, smoothed) if len(lrs) > 2 else None for name, rule in RULES.items()}
 
 
 def steepest(lrs: np.ndarray, smoothed: np.ndarray) -> float | None:
@@ -38,9 +38,9 @@ def valley(lrs: np.ndarray, smoothed: np.ndarray) -> float | None:
 
 
 def slide(lrs: np.ndarray, smoothed: np.ndarray) -> float | None:
-    """An interval slides down from the highest rate until the loss has nearly the same slope at both its ends; its lower
-    end is taken (Andrew Chang's interval slide rule, `slide` in fastai). Losses are divided by the whole improvement
-    first, so that their unit does not matter, and the interval is a share of the steps."""
+    """An interval slides down from the highest rate until the loss has nearly the same slope at both its ends; its
+    lower end is taken (Andrew Chang's interval slide rule, `slide` in fastai). Losses are divided by the whole
+    improvement first, so that their unit does not matter, and the interval is a share of the steps."""
     improvement = float(smoothed[0] - smoothed.min())
     width = max(2, round(SLIDE_SHARE * len(lrs)))
     if improvement <= 0 or len(lrs) <= width:

@@ -1,0 +1,91 @@
+"""The range test of one phase, from the climb to the files and the line that says what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.config.run import TrainConfig
+from trainer.loop import UpdateRule
+from trainer.phases import Phase, fingerprint
+from trainer.progress import clock, epoch_progress
+from trainer.range_test.cache import SweepCache
+from trainer.range_test.cache import fingerprint as fingerprint_of
+from trainer.range_test.files import taken, write_finding
+from trainer.range_test.finding import judge
+from trainer.range_test.sweep import sweeps
+from trainer.run_data import RunData
+from trainer.run_dir import RunDir
+from trainer.state import TrainState
+
+log = logging.getLogger(__name__)
+
+# Settings that read rates off finished climbs; the others shape the climbs.
+READING_KEYS = (
+    "kind", "phases", "smoothing", "smooth_window", "suggest", "skip_start", "skip_end", "max_interval_decades",
+    "safety", "cache_dir", "cache",
+)  # fmt: skip
+
+
+def run_range_test(
+    phase: Phase, config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, run_dir: RunDir
+) -> None:
+    """Test the phase that `state` has entered, and note the rates for `auto` in it; all else of it is put back."""
+    settings, begun = config.range_test, time.perf_counter()
+    if settings.signal != "train_loss" and not data.validates:
+        raise ValueError(f"range_test.signal={settings.signal} needs a validation split; train_loss does without")
+    cache = SweepCache(run_dir.path.parent / "range_tests") if settings.cache else None  # beside the sweep's jobs
+    key = None if cache is None else fingerprint_of(_inputs(phase, config, state, data))
+    climbed = None if cache is None or key is None else cache.load(key)
+    if climbed is not None:
+        log.info("range test, %s: that of another run with the same data, weights, optimizer and batches", phase.name)
+    else:
+        steps = (settings.num_steps or phase.steps_per_epoch) * settings.repeats
+        with epoch_progress(f"range test, {phase.name}", steps, 0) as progress:
+            climbed = sweeps(phase, state, data, rule, settings, progress.advance)
+        if cache is not None and key is not None:
+            cache.save(key, climbed)
+    finding = judge(climbed, settings.judgement(rule.task.monitor_mode))
+    folder = run_dir.range_test(phase.name)
+    metric = "validation loss" if settings.signal == "val_loss" else rule.task.monitor
+    write_finding(folder, finding, settings, phase=phase.name, metric=metric, fingerprint=key)
+    state.found_rates[phase.name] = taken(finding, settings)
+    state.seconds += time.perf_counter() - begun
+    stopped = f"; stopped: {finding.stop}" if finding.stop else ""
+    took = clock(time.perf_counter() - begun)
+    log.info("range test, %s: %s%s (%s, %s)", phase.name, finding.verdict, stopped, took, folder / "range_test.png")
+
+
+def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData) -> dict[str, Any]:
+    """Everything that shapes the climbs of this phase: weights, images, batches, optimizer, precision, settings."""
+    return {
+        "weights": fingerprint(state.model),
+        "images": _images_digest(data),
+        "data": {key: value for key, value in asdict(config.data).items() if key not in ("workers", "cache_gb")},
+        "task": asdict(config.task),
+        "model": asdict(config.model),
+        "phase": [phase.name, phase.frozen, phase.backbone_lr_ratio, phase.batch_norm, phase.steps_per_epoch],
+        "optimizer": asdict(getattr(config.phases, phase.name).optimizer),
+        "settings": {key: value for key, value in asdict(config.range_test).items() if key not in READING_KEYS},
+        "run": [config.seed, config.accumulation, config.clip_norm, config.precision, config.channels_last],
+        "torch": [str(torch.__version__), str(next(state.model.parameters()).device.type)],
+    }
+
+
+def _images_digest(data: RunData) -> str:
+    """Changes with any pixel, target or split."""
+    digest = hashlib.sha256()
+    for field in fields(data.records):
+        value = getattr(data.records, field.name)
+        if not callable(value):
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    for split in ("train", "val"):
+        for index in data.records.indices(split):
+            digest.update(np.ascontiguousarray(data.records.read(int(index))).tobytes())
+    return digest.hexdigest()
