@@ -150,7 +150,7 @@ def test_plot_with_own_options_returns_the_suggestion_and_writes_files(tmp_path:
 
     with torch.no_grad():
         finder.model[0].weight.fill_(2.0)  # training has gone on: to look again must not undo it
-    finder.plot(save_path=path, auto_reset=True)
+    assert finder.plot(save_path=path, suggest="minimum", auto_reset=True) == finder.get_suggested_lr("minimum")
     assert (finder.model[0].weight == 2).all()
 
 

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data.atomic import written_atomically
-from trainer.lr_finder.record import SUGGEST, Record
+from trainer.lr_finder.record import Record
 from trainer.range_test.finding import Finding
+from trainer.range_test.picture import ZONES
 
-_ZONES = (("too low", "#fdf0c4"), ("good", "#d5f0dc"), ("too high", "#f8d3d3"))
 _GRAY, _RED, _BLUE = "#6b7280", "#c1121f", "#0072b2"
 _NO_SCREEN = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
 
@@ -32,16 +32,16 @@ def draw_plain(
 
 
 def draw_explained(
-    ax: Axes, record: Record, suggestion: float | None, skip_start: int, skip_end: int, annotate: bool
+    ax: Axes, record: Record, rule: str, suggestion: float | None, skip_start: int, skip_end: int, annotate: bool
 ) -> None:
     """Losses as measured and smoothed and the suggestion; with `annotate` also the zones too low, good, too high."""
-    finding = record.finding(SUGGEST, skip_start, skip_end)
+    finding = record.finding(rule, skip_start, skip_end)
     shown = slice(skip_start, max(len(record) - skip_end, 0))
     lrs, values, smoothed = finding.lrs[shown], finding.values[shown], finding.smoothed[shown]
     ax.plot(lrs, values, ".", color=_GRAY, alpha=0.45, markersize=4, label="measured")
     ax.plot(lrs, smoothed, color=_BLUE, linewidth=1.8, label="smoothed")
     if suggestion is not None:
-        label = f"suggestion {suggestion:.2e}" if annotate else "suggestion"
+        label = f"suggestion {suggestion:.2e} ({rule})" if annotate else "suggestion"
         ax.axvline(suggestion, color=_RED, linestyle="--", linewidth=1.2)
         _mark(ax, suggestion, finding.lrs, finding.smoothed, label)
     if annotate:
@@ -85,7 +85,7 @@ def _draw_zones(ax: Axes, finding: Finding, lrs: np.ndarray) -> None:
         return
     inside = np.clip([finding.rates.base_lr, finding.rates.max_lr], lrs[0], lrs[-1])
     edges = [lrs[0], *inside, lrs[-1]]
-    for (name, color), left, right in zip(_ZONES, edges, edges[1:], strict=False):
+    for (name, color, _), left, right in zip(ZONES, edges, edges[1:], strict=False):
         if right > left:
             ax.axvspan(left, right, color=color, linewidth=0, zorder=0, label=name)
 

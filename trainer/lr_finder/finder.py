@@ -205,7 +205,7 @@ class LRFinder:
         suggest_lr: bool = True,
         *,
         save_path: str | Path | None = None,
-        suggest: bool | None = None,
+        suggest: bool | str | None = None,
         save_csv: bool | str | Path | None = None,
         annotate: bool | None = None,
         auto_reset: bool | None = None,
@@ -221,7 +221,7 @@ class LRFinder:
             show_lr: a rate to mark.
             ax: axes to draw into; None makes a figure, and shows it unless it is saved.
             save_path: the picture's file.
-            suggest: the same as `suggest_lr`.
+            suggest: the same as `suggest_lr`; or the rule to use, as in `get_suggested_lr`.
             save_csv: True writes step, lr, loss and smoothed loss beside `save_path`, or else to lr_finder.csv here; or
                 the file's path.
             annotate: zones of rates too low, good and too high, and the suggestion in numbers.
@@ -231,17 +231,18 @@ class LRFinder:
 
         checks.check_plot(skip_start, skip_end, show_lr, log_lr)
         explained = any(option is not None for option in (save_path, suggest, save_csv, annotate, auto_reset))
-        suggest_lr = suggest_lr if suggest is None else suggest
+        suggest_lr = suggest_lr if suggest is None else bool(suggest)
+        rule = suggest if isinstance(suggest, str) else SUGGEST
         got, needed = len(self.record), skip_start + skip_end + 2
         if suggest_lr and not explained and 0 < got < needed:
             raise RuntimeError(
                 f"a suggestion needs {needed} updates, skip_start + skip_end + 2, but the range test made {got}"
                 f"{self.record.why_stopped()}; skip fewer, or test more rates"
             )
-        suggestion = self.record.suggestion(SUGGEST, skip_start, skip_end) if suggest_lr else None
+        suggestion = self.record.suggestion(rule, skip_start, skip_end) if suggest_lr else None
         axes = drawing.new_axes() if ax is None else ax
         if explained:
-            drawing.draw_explained(axes, self.record, suggestion, skip_start, skip_end, bool(annotate))
+            drawing.draw_explained(axes, self.record, rule, suggestion, skip_start, skip_end, bool(annotate))
         else:
             drawing.draw_plain(axes, self.history, suggestion, skip_start, skip_end)
         drawing.finish(axes, show_lr, log_lr, save_path, show=ax is None)
