@@ -23,7 +23,6 @@ from omegaconf.errors import (
 
 from data.errors import DataError
 from trainer.config.changes import check_resumable
-from trainer.config.schedules import default_lr
 from trainer.config.store import read_config, register_schemas, to_train_config
 from trainer.errors import TrainingError
 from trainer.run_dir import RunDir
@@ -43,7 +42,6 @@ def _run_dir(resume: str | None, fresh: str) -> str:
 
 
 OmegaConf.register_new_resolver("run_dir", _run_dir)
-OmegaConf.register_new_resolver("default_lr", lambda number, _root_: default_lr(number, _root_.range_test.kind))
 register_schemas()
 
 

@@ -15,7 +15,14 @@ from trainer.config.models import CoordinatesConfig, HeatmapConfig
 from trainer.config.phases import PHASE_NAMES, AdamConfig, SgdConfig
 from trainer.config.range_test import RangeTestConfig
 from trainer.config.run import TrainConfig
-from trainer.config.schedules import ClrConfig, ConstantConfig, CosineConfig, OneCycleConfig, PlateauConfig
+from trainer.config.schedules import (
+    ClrConfig,
+    ConstantConfig,
+    CosineConfig,
+    OneCycleConfig,
+    PlateauConfig,
+    default_lr,
+)
 from trainer.config.tasks import LandmarkTaskConfig
 
 SCHEMAS: dict[str, dict[str, type]] = {
@@ -38,6 +45,10 @@ STEP_SIZE_KEYS = ("step_size", "step_size_epochs")
 
 
 def register_schemas() -> None:
+    """Make the schemas, and the resolver of rates that are not given, known to Hydra."""
+    OmegaConf.register_new_resolver(
+        "default_lr", lambda number, _root_: default_lr(number, _root_.range_test.kind), replace=True
+    )
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=TrainConfig)
     for group, kinds in SCHEMAS.items():
