@@ -98,8 +98,9 @@ def test_subclassed_iterators_say_what_inputs_and_labels_are() -> None:
     named = DataLoader([{"foo": a, "bar": b} for a, b in pairs()], batch_size=8)
     expected, found = finder_of(network()), finder_of(network())
     expected.range_test(loader(), val_loader=loader(), **SWEEP)
-    found.range_test(Train(named), val_loader=Val(named), **SWEEP)
+    found.range_test(train := Train(named), val_loader=Val(named), **SWEEP)
     assert found.history == expected.history
+    assert torch.equal(next(train)[0], next(iter(loader()))[0])  # it is given back at its first batch
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,21 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from trainer import LRFinder
 
 
+class Noisy(Dataset[Any]):
+    """Draws from every generator there is."""
+
+    def __init__(self) -> None:
+        self.rng, self.data = np.random.default_rng(5), pairs()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, labels = self.data[index]
+        noise = random.random() + np.random.rand() + self.rng.random()  # noqa: NPY002
+        return inputs, labels + noise + torch.rand(1).item()
+
+
 def test_training_after_the_test_equals_training_without_it(tmp_path: Path) -> None:
     """Weights, BatchNorm, momentum, dropout's and the sampler's random numbers, also through a file."""
     final = []
@@ -40,20 +55,6 @@ def test_random_numbers_and_the_order_of_the_next_epoch_are_those_without_the_te
         order = [labels.tolist() for _, labels in own]
         return [order, torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()]  # noqa: NPY002
 
-    class Noisy(Dataset[Any]):
-        """Draws from every generator there is."""
-
-        def __init__(self) -> None:
-            self.rng, self.data = np.random.default_rng(5), pairs()
-
-        def __len__(self) -> int:
-            return len(self.data)
-
-        def __getitem__(self, index: int) -> Any:
-            inputs, labels = self.data[index]
-            noise = random.random() + np.random.rand() + self.rng.random()  # noqa: NPY002
-            return inputs, labels + noise + torch.rand(1).item()
-
     told = []
     for tested in (False, True):
         random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
@@ -69,7 +70,7 @@ def test_workers_that_live_on_give_the_epoch_they_would_have_given() -> None:
     told = []
     for tested in (False, True):
         torch.manual_seed(1)
-        own = DataLoader(pairs(16), batch_size=8, shuffle=True, num_workers=1, persistent_workers=True)
+        own = DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=1, persistent_workers=True)
         first = [labels.tolist() for _, labels in own]
         held = own._iterator
         if tested:
@@ -198,18 +199,18 @@ def test_grad_scaler_comes_back() -> None:
     assert scaler.state_dict() == before
 
 
-def test_validation_runs_in_the_precision_of_training() -> None:
+def test_validation_runs_in_the_precision_of_training_and_training_goes_on_in_train_mode() -> None:
     seen = []
 
     def criterion(outputs: Tensor, labels: Tensor) -> Tensor:
-        seen.append((outputs.dtype, torch.is_grad_enabled()))
+        seen.append((outputs.dtype, torch.is_grad_enabled(), model.training))
         return nn.functional.mse_loss(outputs.float(), labels)
 
     data = TensorDataset(torch.randn(16, 6), torch.randn(16, 2))
     model = nn.Linear(6, 2)
     finder = LRFinder(model, sgd(model), criterion, amp_backend="torch", amp_config={"dtype": torch.bfloat16})
     finder.range_test(DataLoader(data, 8), val_loader=DataLoader(data, 8), start_lr=1e-4, end_lr=0.1, num_iter=2)
-    assert seen == [(torch.bfloat16, True), *[(torch.bfloat16, False)] * 2] * 2
+    assert seen == [(torch.bfloat16, True, True), *[(torch.bfloat16, False, False)] * 2] * 2
 
 
 def test_validation_loss_is_the_mean_over_samples_after_the_update() -> None:
