@@ -1,6 +1,6 @@
 """Are the rates that a range test finds the right ones, and does it find the same again?
 
-    python benchmarks/range_test_proof.py rates OUT 0,1,2 [overrides]     train at the found rates, a tenth and ten times them
+    python benchmarks/range_test_proof.py rates OUT 0,1,2 [overrides]  train at 0.1, 1 and 10 times the found rates
     python benchmarks/range_test_proof.py spread OUT 0,1,2,3,4 [overrides] the spread of what is found over seeds
 
 Both run `python -m trainer` in a sweep below OUT and print a table. The budget is that of the overrides.

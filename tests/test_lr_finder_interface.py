@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 from trainer import LRFinder, TrainDataLoaderIter, ValDataLoaderIter
 
 mpl.use("agg")
-pytestmark = pytest.mark.filterwarnings("ignore:the suggestion .* may be chance")  # of 48 samples
 SWEEP = {"start_lr": 1e-5, "end_lr": 10, "num_iter": 60}
 # As inspect showed the positional parameters of torch-lr-finder 0.2.2.
 THEIRS = {

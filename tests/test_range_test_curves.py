@@ -191,12 +191,13 @@ def test_the_longest_decrease_is_that_of_a_search_of_all(values: list[int]) -> N
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-def test_bounds_lie_where_the_improvement_starts_and_ends(noise: float) -> None:
+def test_bounds_lie_where_the_improvement_starts_and_between_its_end_and_the_rise(noise: float) -> None:
+    """The logistic fall around 1e-3 has made a tenth at 1e-3 / 3.5 and nine tenths at 1e-3 * 3.5; the loss has its first
+    value again where 4 (lr / 10)^1.3 is 2, at 5.9."""
     loss = s_curve(LRS, fall=1e-3, rise=10.0, noise=noise)
     bounds = find_bounds(LRS, loss, JUDGEMENT.smoother(loss))
-    assert bounds.base_lr is not None
-    assert 5e-5 < bounds.base_lr < 6e-4
-    assert 2e-3 < bounds.max_lr < 1.0
+    assert bounds.base_lr == pytest.approx(1e-3 / 3.5, rel=0.6)
+    assert bounds.max_lr == pytest.approx(math.sqrt(1e-3 * 3.5 * 5.9), rel=0.6)
     assert not bounds.still_improving
 
 
@@ -207,7 +208,7 @@ def test_a_curve_that_turns_ragged_ends_the_good_zone() -> None:
     smooth = find_bounds(LRS, loss, JUDGEMENT.smoother(loss))
     rough = find_bounds(LRS, ragged, JUDGEMENT.smoother(loss))
     assert rough.max_lr < smooth.max_lr
-    assert rough.max_lr == pytest.approx(LRS[60], rel=0.5)
+    assert rough.max_lr == pytest.approx(math.sqrt(LRS[60] * LRS[-1]), rel=0.3)  # it never rises above its start
 
 
 def test_a_curve_that_still_improves_at_its_end_says_so() -> None:
@@ -218,10 +219,10 @@ def test_a_curve_that_still_improves_at_its_end_says_so() -> None:
 
 def test_noise_without_improvement_is_flat_and_a_small_improvement_is_not() -> None:
     rng = np.random.default_rng(1)
-    called = sum(is_flat(x, savgol(x, 21), 20) for x in 5 + 0.01 * rng.normal(size=(300, 100)))
+    called = sum(is_flat(x) for x in 5 + 0.01 * rng.normal(size=(300, 100)))
     assert called >= 298
     improving = s_curve(LRS, fall=1e-3, rise=100.0, noise=0.1)
-    assert not is_flat(improving, savgol(improving, 21), 20)
+    assert not is_flat(improving)
 
 
 def test_nothing_is_suggested_for_a_flat_curve() -> None:

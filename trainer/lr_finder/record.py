@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from data.atomic import written_atomically
-from trainer.range_test.bounds import FLAT_SHARE, start_level
 from trainer.range_test.finding import FEWEST_POINTS, Finding, Judgement, Sweep, judge
 from trainer.range_test.smoothing import Average, Smoother
 from trainer.range_test.stopping import NON_FINITE, StopRule
 from trainer.range_test.suggestions import RULES
 
-SUGGEST = "steepest"  # the rule of torch-lr-finder, here in terms of log rate
+SUGGEST = "minimum"  # of the rules the nearest to what trains best, on the models and data tried
 EXHAUSTED = "train_loader ended"
 
 
@@ -84,18 +83,15 @@ class Record:
         return judge([self._sweep()], self._judgement(rule, skip_start, skip_end))
 
     def suggestion(self, rule: str, skip_start: int, skip_end: int) -> float | None:
-        """None where the loss does not fall or the rule finds nothing. Where it falls by little more than its scatter,
-        there is a suggestion. Both with a warning."""
+        """None, with a warning, where the loss falls by no more than chance explains or the rule finds nothing."""
         finding = self.finding(rule, skip_start, skip_end)
-        found = finding.rates.lr
-        if found is None:
-            found = finding.suggestions[rule] if _falls(finding.smoothed[: finding.usable]) else None
-            said = "no rate is suggested" if found is None else f"the suggestion {found:.2e} may be chance"
+        if finding.rates.lr is None:
             warnings.warn(
-                f"{said}: {finding.verdict}{self.why_stopped()}; test a wider range, more rates or larger batches",
+                f"no rate is suggested: {finding.verdict}{self.why_stopped()}; test a wider range, more rates or "
+                "larger batches",
                 stacklevel=4,
             )
-        return found
+        return finding.rates.lr
 
     def write_csv(self, given: bool | str | Path, picture: str | Path | None) -> None:
         """To the path that is given, or for True beside the picture, or without one to lr_finder.csv here."""
@@ -114,8 +110,3 @@ class Record:
         return Judgement(
             smoother=smoother, rule=rule, skip_start=skip_start, skip_end=skip_end, max_interval_decades=math.inf
         )
-
-
-def _falls(smoothed: np.ndarray) -> bool:
-    level, least = start_level(smoothed), float(smoothed.min())
-    return level - least > FLAT_SHARE * max(abs(level), abs(least))

@@ -9,14 +9,20 @@ import numpy as np
 START_SHARE = 0.1  # of the first steps: where the loss is still what it was before training
 BEGUN, DONE = 0.1, 0.9  # shares of the improvement between which the rate is at work
 RAGGED, RAGGED_SHARE = 4.0, 0.2  # a scatter so many times the usual one, and above this share of the improvement
-FLAT_NOISE = 11.5  # over the root of the values averaged: below so many scatters smoothed noise stays in 999 of 1,000
+FLAT_WINDOW = 0.2  # of the steps: those averaged to tell an improvement from chance
+FLAT_NOISE = 5.5  # over the root of the values averaged: below so many scatters, noise alone stays in 99 of 100
 FLAT_SHARE = 0.01  # improvements below this share of the loss are no use
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """`base_lr`: where the signal starts to improve; None where it does so from the first rung on. `max_lr`: where it
-    stops, turns ragged or rises; `still_improving` says that it did none of these before the last rung."""
+    """`base_lr`: where the signal starts to improve; None where it does so from the first rung on. `max_lr`: halfway, on
+    a log axis, between where it stops improving or turns ragged and where it has risen above its start; the last rung,
+    where it never does. `still_improving` says that it did none of these before the last rung.
+
+    The paper leaves open which of these is meant. Alone, the first is too low a bound and the last too high: trained
+    with a tenth and ten times either, some phases end better (docs/range_test.md).
+    """
 
     base_lr: float | None
     max_lr: float
@@ -32,11 +38,13 @@ def find_bounds(lrs: np.ndarray, raw: np.ndarray, smoothed: np.ndarray) -> Bound
     begun = int(np.flatnonzero(gained <= BEGUN)[-1]) if (gained <= BEGUN).any() else -1
     done = begun + 1 + int(np.flatnonzero(gained[begun + 1 :] >= DONE)[0])
     ragged = first_ragged(raw, begun + 1, RAGGED_SHARE * improvement)
-    last = done if ragged is None else min(done, ragged)
+    stops = done if ragged is None else min(done, ragged)
+    above = np.flatnonzero(smoothed[least:] > level)
+    rises = least + int(above[0]) if len(above) else len(lrs) - 1
     return Bounds(
         base_lr=float(lrs[begun]) if begun >= 0 else None,
-        max_lr=float(lrs[last]),
-        still_improving=least == len(lrs) - 1 and last == done,
+        max_lr=float(np.sqrt(lrs[stops] * lrs[rises])),
+        still_improving=least == len(lrs) - 1 and stops == done,
     )
 
 
@@ -45,11 +53,13 @@ def start_level(smoothed: np.ndarray) -> float:
     return float(np.median(smoothed[: max(3, round(START_SHARE * len(smoothed)))]))
 
 
-def is_flat(raw: np.ndarray, smoothed: np.ndarray, span: float) -> bool:
-    """Whether the improvement is no larger than scatter and rounding explain; `span` values make a smoothed one."""
-    level, least = start_level(smoothed), float(smoothed.min())
-    improvement = level - least
-    return improvement <= max(FLAT_SHARE * max(abs(level), abs(least)), FLAT_NOISE / span**0.5 * scatter(raw))
+def is_flat(values: np.ndarray) -> bool:
+    """Whether the improvement, of means over a fifth of the steps, is no larger than scatter and rounding explain."""
+    window = max(3, round(FLAT_WINDOW * len(values)))
+    means = np.convolve(values, np.full(window, 1 / window), "valid")
+    level, least = float(means[0]), float(means.min())
+    chance = FLAT_NOISE / window**0.5 * scatter(values, means)
+    return level - least <= max(FLAT_SHARE * max(abs(level), abs(least)), chance)
 
 
 def first_ragged(raw: np.ndarray, start: int, least: float) -> int | None:
@@ -63,11 +73,13 @@ def first_ragged(raw: np.ndarray, start: int, least: float) -> int | None:
     return None
 
 
-def scatter(values: np.ndarray) -> float:
-    """The standard deviation of independent normal noise on a smooth curve, from the median departure of a value from
-    the middle between its neighbours."""
-    departures = _departures(values)
-    return float(1.4826 * np.median(departures) / np.sqrt(1.5)) if len(departures) else 0.0
+def scatter(values: np.ndarray, means: np.ndarray) -> float:
+    """The standard deviation of normal noise on a smooth curve, from median departures: from the middle between two
+    neighbours, or from the running means where these are less. The first is too large for losses that swing to and fro
+    as a few batches come round, the second where the curve bends."""
+    start = (len(values) - len(means)) // 2
+    around = np.abs(values[start : start + len(means)] - means)
+    return float(1.4826 * min(np.median(_departures(values)) / np.sqrt(1.5), np.median(around)))
 
 
 def _departures(values: np.ndarray) -> np.ndarray:

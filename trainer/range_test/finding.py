@@ -140,7 +140,7 @@ def _read_off(
         nothing = f"only {max(0, end - judgement.skip_start)} points are left to judge, too few to suggest a rate"
         return suggest(lrs[:0], smoothed[:0]), Rates(None, None, None), nothing
     suggestions = suggest(lrs[seen], smoothed[seen])
-    if is_flat(values, smoothed, judgement.smoother.span(len(values))):
+    if is_flat(values):
         return suggestions, Rates(None, None, None), "the curve is flat: no rate improved it by more than chance does"
     bounds = find_bounds(lrs, values, smoothed)
     base_lr = bounds.base_lr

@@ -64,9 +64,3 @@ class Smoother:
             return ema(values, self.weight)
         window = round(self.window * len(values))
         return np.exp(savgol(np.log(values), window)) if (values > 0).all() else savgol(values, window)
-
-    def span(self, count: int) -> float:
-        """How many of `count` values make a smoothed one."""
-        if self.kind == "none":
-            return 1.0
-        return 2 / self.weight - 1 if self.kind == "ema" else max(1.0, self.window * count)
