@@ -192,8 +192,8 @@ def test_the_longest_decrease_is_that_of_a_search_of_all(values: list[int]) -> N
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_bounds_lie_where_the_improvement_starts_and_between_its_end_and_the_rise(noise: float) -> None:
-    """The logistic fall around 1e-3 has made a tenth at 1e-3 / 3.5 and nine tenths at 1e-3 * 3.5; the loss has its first
-    value again where 4 (lr / 10)^1.3 is 2, at 5.9."""
+    """The logistic fall around 1e-3 has made a tenth at 1e-3 / 3.5 and nine tenths at 1e-3 * 3.5; the loss has its
+    first value again where 4 (lr / 10)^1.3 is 2, at 5.9."""
     loss = s_curve(LRS, fall=1e-3, rise=10.0, noise=noise)
     bounds = find_bounds(LRS, loss, JUDGEMENT.smoother(loss))
     assert bounds.base_lr == pytest.approx(1e-3 / 3.5, rel=0.6)

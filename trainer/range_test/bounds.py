@@ -16,9 +16,9 @@ FLAT_SHARE = 0.01  # improvements below this share of the loss are no use
 
 @dataclass(frozen=True)
 class Bounds:
-    """`base_lr`: where the signal starts to improve; None where it does so from the first rung on. `max_lr`: halfway, on
-    a log axis, between where it stops improving or turns ragged and where it has risen above its start; the last rung,
-    where it never does. `still_improving` says that it did none of these before the last rung.
+    """`base_lr`: where the signal starts to improve; None where it does so from the first rung on. `max_lr`: halfway,
+    on a log axis, between where it stops improving or turns ragged and where it has risen above its start; the last
+    rung, where it never does. `still_improving` says that it did none of these before the last rung.
 
     The paper leaves open which of these is meant. Alone, the first is too low a bound and the last too high: trained
     with a tenth and ten times either, some phases end better (docs/range_test.md).
