@@ -10,9 +10,8 @@ from torch.utils.data import Dataset
 from data.augmentation import Augmentation, augmented_points
 from data.geometry import apply, compose, fit_image, invert
 from data.image_cache import ResizedImages, as_rgb_tensor
+from data.loaders import Key
 from data.records import LandmarkRecords
-
-Key = tuple[int, int]  # epoch, index of the record
 
 
 class LandmarkDataset(Dataset[dict[str, Tensor]]):
@@ -47,7 +46,7 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
         self.seed = seed
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
-        epoch, index = key
+        epoch, index = key[:2]
         affine = self.images.fit(index).affine
         truth = self.records.points[index]
         if self.augmentation is None:

@@ -1,0 +1,205 @@
+"""Covariates: columns of a table that the network sees beside the image, learnt from the training rows alone."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.cells import MISSING, Cells, as_numbers
+from data.errors import DataError, enumerated, nearest, quoted
+from data.image_rows import IMAGE_COLUMNS, SPLIT_COLUMNS
+from data.labels import natural_order
+
+MISSING_CATEGORY = "missing"
+SEXES = {"female": "f", "male": "m"}
+BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("0", "1"))
+NUMERIC_SHARE = 0.9  # a column with this share of numbers is one of numbers, and its words are faults
+MANY_CATEGORIES = 20  # from here on, a column that differs in every other row is an identifier
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """C columns of N rows, as people read them and as the network does."""
+
+    names: list[str]  # C
+    categories: list[list[str] | None]  # per column: category names, `missing` last if it is one; None = numeric
+    mean: np.ndarray  # (C,) of numeric columns over the training split, 0 for categorical ones
+    std: np.ndarray  # (C,) likewise, 1 for categorical ones
+    values: list[list[str]]  # (C, N) category name, or number as text
+    encoded: np.ndarray  # (N, D) float32: one-hot per categorical column, standardised number per numeric one
+    missing_covariate: str = "error"  # with `category`, a numeric column is followed by an indicator of missing cells
+
+    @property
+    def encoded_names(self) -> list[str]:
+        """What each of the D numbers is, such as sex=F, age."""
+        names = []
+        for name, categories in zip(self.names, self.categories, strict=True):
+            if categories is not None:
+                names += [f"{name}={category}" for category in categories]
+            else:
+                names += [name, f"{name}={MISSING_CATEGORY}"] if self.missing_covariate == "category" else [name]
+        return names
+
+
+def no_covariates(num_rows: int) -> Covariates:
+    return Covariates([], [], np.zeros(0), np.ones(0), [], np.zeros((num_rows, 0), np.float32))
+
+
+def read_covariates(cells: Cells, names: Sequence[str], train: np.ndarray, missing_covariate: str) -> Covariates:
+    """The columns `names` of a table; what they hold is learnt from the rows in `train` (N,) bool.
+
+    A column of numbers with more than two values is numeric, others are categorical: 0/1, words, F/M (also female,
+    male), true/false (also yes/no, 1/0 in the same column), whatever their capitals.
+    A missing cell, or a word that no training row has: with `error` it is a DataError, with `category` the category
+    `missing` (of numbers, the mean and an indicator).
+    """
+    columns = [_find(cells, name) for name in names]
+    found = [cells.header[column] for column in columns]
+    if repeated := [name for name, count in Counter(found).items() if count > 1]:
+        raise DataError(f"data.covariates names {enumerated(repeated)} twice. Name each column once.")
+    categories: list[list[str] | None] = []
+    mean, std = np.zeros(len(columns)), np.ones(len(columns))
+    for i, column in enumerate(columns):
+        numbers = as_numbers([row[column] for row in cells.rows], decimal_comma=cells.decimal_comma)
+        given = train & ~np.array([_is_missing(row[column], missing_covariate) for row in cells.rows])
+        finite = given & np.isfinite(numbers)
+        if not given.any():
+            raise DataError(
+                f"{cells.path}: column {found[i]} is empty in all {int(train.sum())} training rows. "
+                "Fill it in, or take it out of data.covariates."
+            )
+        if len(np.unique(numbers[finite])) > 2 and finite.sum() >= NUMERIC_SHARE * given.sum():
+            categories.append(None)
+            mean[i], std[i] = numbers[finite].mean(), numbers[finite].std()
+        else:
+            words = [cells.rows[row][column] for row in np.flatnonzero(given)]
+            learnt = _categories(words, decimal_comma=cells.decimal_comma)
+            _check_categories(cells, found[i], learnt, int(given.sum()))
+            categories.append([*learnt, MISSING_CATEGORY] if missing_covariate == "category" else learnt)
+    return encode_covariates(cells, found, categories, mean, std, missing_covariate)
+
+
+def encode_covariates(
+    cells: Cells,
+    names: Sequence[str],
+    categories: list[list[str] | None],
+    mean: np.ndarray,
+    std: np.ndarray,
+    missing_covariate: str,
+) -> Covariates:
+    """The rows of a table under categories, mean and std (C,) that are known; see `read_covariates`."""
+    values: list[list[str]] = []
+    encoded: list[np.ndarray] = []
+    faults: list[str] = []
+    for i, (name, known) in enumerate(zip(names, categories, strict=True)):
+        column = _find(cells, name)
+        texts = [row[column] for row in cells.rows]
+        missing = np.array([_is_missing(text, missing_covariate) for text in texts])
+        if known is None:
+            numbers = as_numbers(texts, decimal_comma=cells.decimal_comma)
+            unknown = ~missing & ~np.isfinite(numbers)
+            present = np.isfinite(numbers)
+            encoded.append(np.where(present, (numbers - mean[i]) / std[i], 0)[:, None])
+            if missing_covariate == "category":
+                encoded.append(~present[:, None])
+            shown = [f"{number:.10g}" for number in numbers]
+            expected = "expected a number"
+        else:
+            spelt = _spellings(known, decimal_comma=cells.decimal_comma)
+            keys = _keys(texts, decimal_comma=cells.decimal_comma)
+            shown = [spelt.get(keys[text], "") for text in texts]
+            unknown = ~missing & np.array([not text for text in shown])
+            present = ~missing & ~unknown
+            index = [known.index(text if is_in else known[-1]) for text, is_in in zip(shown, present, strict=True)]
+            encoded.append(np.eye(len(known))[index])
+            expected = f"the training rows have {enumerated(known)}"
+        values.append([text if is_in else MISSING_CATEGORY for text, is_in in zip(shown, present, strict=True)])
+        faults += [
+            f"{cells.at(row, column)} is {_as_fault(texts[row], expected if unknown[row] else '')}"
+            for row in np.flatnonzero(~present).tolist()
+        ]
+    if faults and missing_covariate == "error":
+        advice = "Mend these cells, or set data.missing_covariate=category to make them a category of their own."
+        raise DataError.listing(cells.path, faults, advice)
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        log.warning("%s: taken as missing: %s%s", cells.path, "; ".join(faults[:3]), more)
+    matrix = np.concatenate([np.zeros((len(cells.rows), 0)), *encoded], axis=1).astype(np.float32)
+    return Covariates(list(names), categories, mean, std, values, matrix, missing_covariate)
+
+
+def _find(cells: Cells, name: str) -> int:
+    column = cells.column([name.strip().lower()])
+    if column is None:
+        fault = f"line {cells.header_line} has no column {name}{nearest(name, cells.header)}"
+        raise DataError.listing(
+            cells.path, [f"{fault}, only {enumerated(cells.header)}"], "Mend data.covariates or the header."
+        )
+    for role, names in (("image", IMAGE_COLUMNS), ("split", SPLIT_COLUMNS)):
+        if cells.column(names) == column:
+            raise DataError(f"{cells.path}: column {name} of data.covariates is the {role} column. Take it out.")
+    return column
+
+
+def _is_missing(text: str, missing_covariate: str) -> bool:
+    lowered = text.lower()
+    return lowered in MISSING or (missing_covariate == "category" and lowered == MISSING_CATEGORY)
+
+
+def _as_fault(text: str, expected: str) -> str:
+    return (quoted(text) if text else "empty") + (f", {expected}" if expected else "")
+
+
+def _keys(words: Iterable[str], *, decimal_comma: bool) -> dict[str, str]:
+    """Each word's key, which all spellings of a category share: `Male` and `m`, `1` and `1.0`."""
+    distinct = sorted(set(words))
+    keys: dict[str, str] = {}
+    for word, number in zip(distinct, as_numbers(distinct, decimal_comma=decimal_comma), strict=True):
+        folded = " ".join(word.casefold().split())
+        keys[word] = f"{number:.12g}" if np.isfinite(number) else SEXES.get(folded, folded)
+    return keys
+
+
+def _categories(words: list[str], *, decimal_comma: bool) -> list[str]:
+    """The categories among these words, in natural order, each in its commonest spelling; sexes are F and M."""
+    keys = _keys(words, decimal_comma=decimal_comma)
+    booleans = _booleans(set(keys.values()))
+    names: dict[str, str] = {}
+    for word, _ in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0])):
+        key = keys[word]
+        is_number = key not in (word.casefold(), SEXES.get(word.casefold()))  # spelt 1.0, 1,0 or 01
+        names.setdefault(booleans.get(key, key), booleans.get(key, key if is_number else word))
+    if any(word.casefold() in SEXES for word in keys) or set(keys.values()) <= set(SEXES.values()):
+        names |= {key: key.upper() for key in SEXES.values() if key in names}
+    return sorted(names.values(), key=natural_order)
+
+
+def _spellings(categories: list[str], *, decimal_comma: bool) -> dict[str, str]:
+    """From the key of a cell to the category it means."""
+    spelt = {key: name for name, key in _keys(categories, decimal_comma=decimal_comma).items()}
+    booleans = _booleans(set(spelt) - {MISSING_CATEGORY})
+    return {key: name for key, name in booleans.items() if name in categories} | spelt
+
+
+def _booleans(keys: set[str]) -> dict[str, str]:
+    """From each spelling of no and yes to the one to show, if all `keys` are such spellings; else nothing."""
+    pair = next((pair for pair in BOOLEAN_PAIRS if keys & set(pair)), None)
+    if pair is None or not keys <= {word for words in BOOLEAN_PAIRS for word in words}:
+        return {}
+    return {word: shown for words in BOOLEAN_PAIRS for word, shown in zip(words, pair, strict=True)}
+
+
+def _check_categories(cells: Cells, name: str, categories: list[str], num_rows: int) -> None:
+    if len(categories) > max(MANY_CATEGORIES, num_rows / 2):
+        raise DataError(
+            f"{cells.path}: column {name} has {len(categories)} different words in {num_rows} training rows, so it "
+            "names rows rather than describes them. Take it out of data.covariates."
+        )
+    if len(categories) == 1:
+        log.warning("%s: column %s is %s in all training rows: it tells nothing", cells.path, name, categories[0])
