@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -30,29 +30,14 @@ def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: M
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {filter_.__name__: filter_ for filter_ in (number, distance, rate, percent, plain, clock)}
+    environment.filters |= {filter_.__name__: filter_ for filter_ in (shown, number, rate, plain, clock)}
     page = environment.get_template(TEMPLATE.name).render(
         title=title,
         results=results,
-        verdict=verdict(results["headline"], results["unit"]),
         metrics=_metric_columns(results),
         pictures={caption: data_uri(file) for caption, file in pictures.items() if file.is_file()},
     )
     write_text(path, page)
-
-
-def verdict(headline: list[dict[str, Any]], unit: str) -> str:
-    """A sentence that compares the best weights with the first stage, the mean shape without training."""
-    baseline = headline[0]["mre"]
-    best = next((stage["mre"] for stage in headline if stage["stage"].startswith("best")), headline[-1]["mre"])
-    if not (_is_number(baseline) and _is_number(best)) or baseline == 0 or len(headline) < 2:
-        return "There is nothing to compare the result with."
-    errors = (
-        f"The mean radial error is {best:.2f} {unit}; the mean shape, without any training, has {baseline:.2f} {unit}"
-    )
-    if best >= baseline:
-        return f"{errors}. The run did not learn: it is no better than that."
-    return f"{errors}, so training removed {100 - 100 * best / baseline:.0f} % of the error."
 
 
 def number(value: Any) -> str:
@@ -82,6 +67,12 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {plain(child)}" for key, child in value.items())
     return ", ".join(plain(child) for child in value) if isinstance(value, list | tuple) else str(value)
+
+
+def shown(value: Any, style: str) -> str:
+    """A value in a cell of a column of this style, see trainer.tasks.task.Column."""
+    styles: dict[str, Callable[[Any], str]] = {"distance": distance, "percent": percent, "number": number, "text": str}
+    return styles[style](value)
 
 
 def data_uri(file: Path) -> str:

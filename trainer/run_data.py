@@ -1,21 +1,37 @@
-"""RunData: the records of a run and the batches that phases and evaluations take from them."""
+"""RunData: the records of a run and the batches that phases and evaluations take from them, whatever the task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from data.datasets import LandmarkDataset
-from data.loaders import FixedOrder, TrainingOrder, build_loader, iterate
-from data.records import LandmarkRecords
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.loaders import FixedOrder, TrainingOrder, build_loader, iterate, updates_per_epoch
+from trainer.config.run import TrainConfig
 from trainer.loop import Batch
 
 
-@dataclass(frozen=True)
+class Records(Protocol):
+    """What the records of every task have."""
+
+    @property
+    def image_names(self) -> list[str]: ...
+    @property
+    def sizes(self) -> np.ndarray: ...
+    @property
+    def splits(self) -> np.ndarray: ...
+    def indices(self, split: str) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunData:
-    records: LandmarkRecords
-    train: LandmarkDataset  # augmented
-    plain: LandmarkDataset  # as it is, for evaluation
+    records: Any  # LandmarkRecords or LabelRecords: Records, and what their task needs beyond
+    train: Dataset[dict[str, Tensor]]  # augmented
+    plain: Dataset[dict[str, Tensor]]  # as it is, for evaluation
     batch_size: int
     updates_per_epoch: int
     accumulation: int
@@ -43,3 +59,20 @@ class RunData:
         """Every record of a split once, in table order."""
         order = FixedOrder(self.records.indices(split), self.batch_size)
         return iterate(build_loader(self.plain, order, workers=self.workers))
+
+
+def run_data(
+    config: TrainConfig, records: Records, *, train: Dataset[dict[str, Tensor]], plain: Dataset[dict[str, Tensor]]
+) -> RunData:
+    """The batches of these data sets, as many and as large as the config says."""
+    settings = config.data
+    return RunData(
+        records=records,
+        train=train,
+        plain=plain,
+        batch_size=settings.batch_size,
+        updates_per_epoch=updates_per_epoch(len(records.indices("train")), settings.batch_size, config.accumulation),
+        accumulation=config.accumulation,
+        seed=config.seed,
+        workers=settings.workers,
+    )

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from data.datasets import LandmarkDataset, mean_shape_in_input
-from data.loaders import updates_per_epoch
 from models.backbone import check_name
 from models.weights import check_weights
 from trainer import checkpoint
@@ -49,12 +47,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     # Data, task, model, optimizer state.
     torch.manual_seed(config.seed)
     data = _build_data(config, run_dir)
-    task = config.task.build(
-        landmark_names=data.records.landmark_names,
-        in_mm=data.records.in_mm,
-        validates=data.validates,
-        refinement_weight=config.model.refinement_weight,
-    )
+    task = config.task.build(config, data)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
     state = _build_state(config, data, compute)
     if saved is not None:
@@ -129,48 +122,11 @@ def _write_down(run_dir: RunDir, composed: DictConfig, overrides: list[str], *, 
 
 
 def _build_data(config: TrainConfig, run_dir: RunDir) -> RunData:
-    settings = config.data
-    records = settings.build(run_dir.splits)
-    augmentation = settings.augmentation.build(len(records.landmark_names), settings.folder)
-    train, plain = (
-        LandmarkDataset(
-            records,
-            input_size=(settings.input_height, settings.input_width),
-            fit=settings.fit,
-            augmentation=chosen,
-            seed=config.seed,
-            cache_gb=settings.cache_gb / 2,
-        )
-        for chosen in (augmentation, None)
-    )
-    num_train = len(records.indices("train"))
-    return RunData(
-        records=records,
-        train=train,
-        plain=plain,
-        batch_size=settings.batch_size,
-        updates_per_epoch=updates_per_epoch(num_train, settings.batch_size, config.accumulation),
-        accumulation=config.accumulation,
-        seed=config.seed,
-        workers=settings.workers,
-    )
+    return config.task.build_data(config, run_dir.splits)
 
 
 def _build_state(config: TrainConfig, data: RunData, compute: Compute) -> TrainState:
-    input_size = (config.data.input_height, config.data.input_width)
-    model = config.model.build(
-        mean_shape=mean_shape_in_input(data.records, input_size, config.data.fit),
-        input_size=input_size,
-        heatmap_loss=config.task.loss.heatmap,
-    )
-    coarsest = model.backbone.levels[-1].stride
-    images = min(config.data.batch_size, len(data.records.indices("train")))
-    if images == 1 and max(input_size) <= coarsest:
-        raise ValueError(
-            f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
-            f"single value; train on at least 2 images at a time, or on an input above {coarsest} px"
-        )
-    placed = compute.place(model)
+    placed = compute.place(config.task.build_model(config, data))
     return TrainState(placed, build_ema(placed, config.ema_decay), compute.grad_scaler())
 
 

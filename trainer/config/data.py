@@ -105,6 +105,11 @@ class DataConfig(ABC):
             )
 
     @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the network sees, px."""
+        return self.input_height, self.input_width
+
+    @property
     @abstractmethod
     def folder(self) -> Path:
         """Where files that belong to the data lie."""

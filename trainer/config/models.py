@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class ModelConfig(ABC):
+class ModelConfig:
     kind: str
     backbone: str
     weights: str
     dropout: float
+
+    def __post_init__(self) -> None:
+        check_fraction("model.dropout", self.dropout)
+
+
+@dataclass(kw_only=True)
+class LandmarkModelConfig(ModelConfig):
     refinement: bool
     refinement_weight: float
 
     def __post_init__(self) -> None:
-        check_fraction("model.dropout", self.dropout)
+        super().__post_init__()
         check_not_negative("model.refinement_weight", self.refinement_weight)
 
     @abstractmethod
@@ -33,7 +40,7 @@ class ModelConfig(ABC):
 
 
 @dataclass(kw_only=True)
-class HeatmapConfig(ModelConfig):
+class HeatmapConfig(LandmarkModelConfig):
     decoder: str
     stride: int
     width: int
@@ -63,7 +70,7 @@ class HeatmapConfig(ModelConfig):
 
 
 @dataclass(kw_only=True)
-class CoordinatesConfig(ModelConfig):
+class CoordinatesConfig(LandmarkModelConfig):
     hidden: int
 
     def __post_init__(self) -> None:
