@@ -22,6 +22,8 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+from data.labels import natural_order
+
 CALIBRATION_BINS = 15
 
 
@@ -98,12 +100,12 @@ def regression_metrics(predicted: np.ndarray, targets: np.ndarray) -> dict[str, 
 
 
 def by_group(predicted: np.ndarray, targets: np.ndarray, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """A row per category of each categorical covariate: covariate, group, count, mae, rmse and bias (mean of
-    prediction minus target) in the target's unit. `groups`: covariate to the category of each of the N images."""
+    """A row per category of each categorical covariate, 2 before 10: covariate, group, count, mae, rmse and bias
+    (mean of prediction minus target) in the target's unit. `groups`: covariate to the category of each image."""
     rows = []
     for covariate, categories in groups.items():
         column = np.asarray(categories)
-        for group in sorted(set(categories)):
+        for group in sorted(set(categories), key=natural_order):
             of_group = column == group
             measured = regression_metrics(predicted[of_group], targets[of_group])
             rows.append(
