@@ -80,7 +80,7 @@ def read_covariates(cells: Cells, names: Sequence[str], train: np.ndarray, missi
         else:
             words = [cells.rows[row][column] for row in np.flatnonzero(given)]
             learnt = _categories(words, decimal_comma=cells.decimal_comma)
-            _check_categories(cells, found[i], learnt, int(given.sum()))
+            _check_categories(cells, found[i], words, learnt)
             categories.append([*learnt, MISSING_CATEGORY] if missing_covariate == "category" else learnt)
     return encode_covariates(cells, found, categories, mean, std, missing_covariate)
 
@@ -95,33 +95,31 @@ def encode_covariates(
 ) -> Covariates:
     """The rows of a table under categories, mean and std (C,) that are known; see `read_covariates`."""
     values: list[list[str]] = []
-    encoded: list[np.ndarray] = []
+    encoded = [np.zeros((len(cells.rows), 0))]
     faults: list[str] = []
     for i, (name, known) in enumerate(zip(names, categories, strict=True)):
         column = _find(cells, name)
         texts = [row[column] for row in cells.rows]
-        missing = np.array([_is_missing(text, missing_covariate) for text in texts])
+        missing = [_is_missing(text, missing_covariate) for text in texts]
         if known is None:
             numbers = as_numbers(texts, decimal_comma=cells.decimal_comma)
-            unknown = ~missing & ~np.isfinite(numbers)
             present = np.isfinite(numbers)
+            values.append([f"{x:.10g}" if np.isfinite(x) else MISSING_CATEGORY for x in numbers])
             encoded.append(np.where(present, (numbers - mean[i]) / std[i], 0)[:, None])
             if missing_covariate == "category":
                 encoded.append(~present[:, None])
-            shown = [f"{number:.10g}" for number in numbers]
             expected = "expected a number"
         else:
             spelt = _spellings(known, decimal_comma=cells.decimal_comma)
             keys = _keys(texts, decimal_comma=cells.decimal_comma)
-            shown = [spelt.get(keys[text], "") for text in texts]
-            unknown = ~missing & np.array([not text for text in shown])
-            present = ~missing & ~unknown
-            index = [known.index(text if is_in else known[-1]) for text, is_in in zip(shown, present, strict=True)]
-            encoded.append(np.eye(len(known))[index])
+            named = [MISSING_CATEGORY if gap else spelt.get(keys[x]) for x, gap in zip(texts, missing, strict=True)]
+            present = ~np.array(missing) & np.array([word is not None for word in named])
+            values.append([word or MISSING_CATEGORY for word in named])
+            encoded.append(np.array([[word == category for category in known] for word in values[-1]]))
             expected = f"the training rows have {enumerated(known)}"
-        values.append([text if is_in else MISSING_CATEGORY for text, is_in in zip(shown, present, strict=True)])
         faults += [
-            f"{cells.at(row, column)} is {_as_fault(texts[row], expected if unknown[row] else '')}"
+            f"{cells.at(row, column)} is {quoted(texts[row]) if texts[row] else 'empty'}"
+            + ("" if missing[row] else f", {expected}")
             for row in np.flatnonzero(~present).tolist()
         ]
     if faults and missing_covariate == "error":
@@ -130,7 +128,7 @@ def encode_covariates(
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         log.warning("%s: taken as missing: %s%s", cells.path, "; ".join(faults[:3]), more)
-    matrix = np.concatenate([np.zeros((len(cells.rows), 0)), *encoded], axis=1).astype(np.float32)
+    matrix = np.concatenate(encoded, axis=1).astype(np.float32)
     return Covariates(list(names), categories, mean, std, values, matrix, missing_covariate)
 
 
@@ -152,10 +150,6 @@ def _is_missing(text: str, missing_covariate: str) -> bool:
     return lowered in MISSING or (missing_covariate == "category" and lowered == MISSING_CATEGORY)
 
 
-def _as_fault(text: str, expected: str) -> str:
-    return (quoted(text) if text else "empty") + (f", {expected}" if expected else "")
-
-
 def _keys(words: Iterable[str], *, decimal_comma: bool) -> dict[str, str]:
     """Each word's key, which all spellings of a category share: `Male` and `m`, `1` and `1.0`."""
     distinct = sorted(set(words))
@@ -168,14 +162,15 @@ def _keys(words: Iterable[str], *, decimal_comma: bool) -> dict[str, str]:
 
 def _categories(words: list[str], *, decimal_comma: bool) -> list[str]:
     """The categories among these words, in natural order, each in its commonest spelling; sexes are F and M."""
-    keys = _keys(words, decimal_comma=decimal_comma)
-    booleans = _booleans(set(keys.values()))
+    commonest = [word for word, _ in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))]
+    keys = _keys(commonest, decimal_comma=decimal_comma)
+    numbers = np.isfinite(as_numbers(commonest, decimal_comma=decimal_comma))
     names: dict[str, str] = {}
-    for word, _ in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0])):
-        key = keys[word]
-        is_number = key not in (word.casefold(), SEXES.get(word.casefold()))  # spelt 1.0, 1,0 or 01
-        names.setdefault(booleans.get(key, key), booleans.get(key, key if is_number else word))
-    if any(word.casefold() in SEXES for word in keys) or set(keys.values()) <= set(SEXES.values()):
+    for word, is_number in zip(commonest, numbers, strict=True):
+        names.setdefault(keys[word], keys[word] if is_number else word)
+    if booleans := _booleans(set(names)):
+        names = {booleans[key]: booleans[key] for key in names}
+    if any(word.casefold() in SEXES for word in commonest) or set(names) <= set(SEXES.values()):
         names |= {key: key.upper() for key in SEXES.values() if key in names}
     return sorted(names.values(), key=natural_order)
 
@@ -195,10 +190,15 @@ def _booleans(keys: set[str]) -> dict[str, str]:
     return {word: shown for words in BOOLEAN_PAIRS for word, shown in zip(words, pair, strict=True)}
 
 
-def _check_categories(cells: Cells, name: str, categories: list[str], num_rows: int) -> None:
-    if len(categories) > max(MANY_CATEGORIES, num_rows / 2):
+def _check_categories(cells: Cells, name: str, words: list[str], categories: list[str]) -> None:
+    if not cells.decimal_comma and np.isfinite(as_numbers(words, decimal_comma=True)).all() and "," in "".join(words):
         raise DataError(
-            f"{cells.path}: column {name} has {len(categories)} different words in {num_rows} training rows, so it "
+            f"{cells.path}: column {name} has numbers with decimal commas, such as {quoted(words[0])}. "
+            "Write decimal points, or separate the columns by semicolons."
+        )
+    if len(categories) > max(MANY_CATEGORIES, len(words) / 2):
+        raise DataError(
+            f"{cells.path}: column {name} has {len(categories)} different words in {len(words)} training rows, so it "
             "names rows rather than describes them. Take it out of data.covariates."
         )
     if len(categories) == 1:

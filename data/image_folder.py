@@ -51,6 +51,8 @@ def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
         raise DataError(f"{root}: no images in it ({enumerated(sorted(SUFFIXES))}). Put them into {layout}.")
     parts = [name.split("/") for name in names]
     split = [SPLIT_WORDS[part[0].lower()] for part in parts] if by_split else None
+    if split is not None and "train" not in split:
+        raise DataError(f"{root}: no images in {root / 'train'}. Put the training images into train/<class>/<image>.")
     words = [part[depth - 1] for part in parts]
     if numeric:
         labels = Labels(root, names, numbers_of(root, names, words, decimal_comma=False), None)

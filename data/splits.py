@@ -42,12 +42,13 @@ def assign_splits(
     splits = np.array(["train"] * num_rows if split is None else split, dtype="<U5")
     # Rows without a group are groups of one.
     groups = np.arange(num_rows) if group is None else np.unique(np.array(group), return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(int(groups.max()) + 1 if num_rows else 0)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(int(groups.max()) + 1 if num_rows else 0)
 
     def draw(fraction: float, of_rows: int, leave: int) -> np.ndarray:
         free = splits == "train"
         if group is None and strata is not None:
-            return _draw_evenly(free, np.unique(np.array(strata), return_inverse=True)[1], order, fraction, of_rows)
+            return _draw_evenly(free, np.array(strata), order, rng, max(1, round(of_rows * fraction)))
         return _draw(free, groups, order, fraction, of_rows, leave)
 
     if split is None and test_fraction > 0:
@@ -165,18 +166,20 @@ def _draw(
     return np.isin(groups, taken) & free
 
 
-def _draw_evenly(free: np.ndarray, strata: np.ndarray, order: np.ndarray, fraction: float, num_rows: int) -> np.ndarray:
-    """(N,) bool: the share of free rows, in `order`, to which each stratum gives nearly its own share, never all of it.
+def _draw_evenly(
+    free: np.ndarray, strata: np.ndarray, order: np.ndarray, rng: np.random.Generator, num_drawn: int
+) -> np.ndarray:
+    """(N,) bool: `num_drawn` free rows, taken in `order` from each of the `strata` (N,) in proportion, never all of it.
 
-    Row r (from 0) of the n in its stratum stands at (r + 0.5) / n, and those that stand lowest are taken: so a stratum
-    gives n * share rows, rounded.
+    Systematic sampling: row r (from 0) of the n in its stratum stands at (r + u) / n, with one random u in [0, 1) per
+    stratum, and those that stand lowest are taken. So also strata too small to give a whole row have their chance.
     """
     free_in_order = order[free[order]]
-    of_stratum = [free_in_order[strata[free_in_order] == stratum] for stratum in np.unique(strata[free])]
     height = np.full(len(free), np.inf)
-    for rows in of_stratum:
-        height[rows[:-1]] = (np.arange(len(rows) - 1) + 0.5) / len(rows)
-    lowest = order[np.argsort(height[order], kind="stable")][: max(1, round(num_rows * fraction))]
+    for stratum in np.unique(strata[free]):
+        rows = free_in_order[strata[free_in_order] == stratum]
+        height[rows[:-1]] = (np.arange(len(rows) - 1) + rng.random()) / len(rows)
+    lowest = np.argsort(height)[:num_drawn]
     drawn = np.zeros(len(free), bool)
     drawn[lowest[np.isfinite(height[lowest])]] = True
     return drawn
