@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from trainer import checkpoint
 from trainer.loop import UpdateRule, evaluate
@@ -39,15 +40,20 @@ def write_outcome(
     rule: UpdateRule,
     composed: DictConfig,
     warnings: list[str],
+    *,
+    num_views: int,
 ) -> None:
-    """Judge the best weights on every split but the training split (on that one where there is no other)."""
+    """Judge the best weights on every split but the training split (on that one where there is no other).
+
+    `num_views` of each image are predicted and averaged.
+    """
     task = rule.task
     assert state.best is not None
     weights = state.evaluated_model
     kept = {key: value.clone() for key, value in weights.state_dict().items()}
     checkpoint.load_weights(run_dir.best_weights, weights)
     splits = [split for split in ("val", "test") if len(data.records.indices(split))] or ["train"]
-    judged = {split: evaluate(weights, data.evaluation_batches(split), task, rule.compute)[1] for split in splits}
+    judged = {split: _judge(weights, data, split, rule, num_views) for split in splits}
     weights.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
 
     tables = [task.table(predictions, data.records, split) for split, predictions in judged.items()]
@@ -108,6 +114,13 @@ def write_outcome(
         pictures=pictures,
     )
     _print_table(stages, task, state, run_dir)
+
+
+def _judge(model: nn.Module, data: RunData, split: str, rule: UpdateRule, num_views: int) -> Predictions:
+    views = [
+        evaluate(model, data.evaluation_batches(split, view), rule.task, rule.compute)[1] for view in range(num_views)
+    ]
+    return views[0] if num_views == 1 else rule.task.averaged(views)
 
 
 def _stages(

@@ -52,6 +52,11 @@ def distance(value: Any) -> str:
     return f"{value:.2f}" if _is_number(value) else "–"
 
 
+def score(value: Any) -> str:
+    """A share or an R2 to three places."""
+    return f"{value:.3f}" if _is_number(value) else "–"
+
+
 def rate(lowest: Any, highest: Any) -> str:
     if not (_is_number(lowest) and _is_number(highest)):
         return "frozen"
@@ -71,8 +76,16 @@ def plain(value: Any) -> str:
 
 def shown(value: Any, style: str) -> str:
     """A value in a cell of a column of this style, see trainer.tasks.task.Column."""
-    styles: dict[str, Callable[[Any], str]] = {"distance": distance, "percent": percent, "number": number, "text": str}
-    return styles[style](value)
+    return STYLES[style](value)
+
+
+STYLES: dict[str, Callable[[Any], str]] = {
+    "distance": distance,
+    "score": score,
+    "percent": percent,
+    "number": number,
+    "text": str,
+}
 
 
 def data_uri(file: Path) -> str:

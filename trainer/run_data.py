@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.loaders import FixedOrder, TrainingOrder, build_loader, iterate, updates_per_epoch
+from data.loaders import Collate, FixedOrder, TrainingOrder, build_loader, iterate, updates_per_epoch
 from trainer.config.run import TrainConfig
 from trainer.loop import Batch
 
@@ -37,6 +37,9 @@ class RunData:
     accumulation: int
     seed: int
     workers: int
+    views: Dataset[dict[str, Tensor]] | None = None  # several views of each record; view 0 is the plain one
+    weights: np.ndarray | None = None  # of the training records, to be drawn at these odds
+    collate: Collate | None = None  # of training batches
 
     @property
     def validates(self) -> bool:
@@ -52,17 +55,27 @@ class RunData:
             first_epoch=first_epoch,
             start=first_step * self.accumulation,
             stop=last_step * self.accumulation,
+            weights=self.weights,
         )
-        return iterate(build_loader(self.train, order, workers=self.workers))
+        return iterate(build_loader(self.train, order, workers=self.workers, collate=self.collate))
 
-    def evaluation_batches(self, split: str) -> Iterator[Batch]:
-        """Every record of a split once, in table order."""
-        order = FixedOrder(self.records.indices(split), self.batch_size)
-        return iterate(build_loader(self.plain, order, workers=self.workers))
+    def evaluation_batches(self, split: str, view: int = 0) -> Iterator[Batch]:
+        """Every record of a split once, in table order, as it is or in another view."""
+        order = FixedOrder(self.records.indices(split), self.batch_size, view=view)
+        dataset = self.plain if view == 0 else self.views
+        assert dataset is not None
+        return iterate(build_loader(dataset, order, workers=self.workers))
 
 
 def run_data(
-    config: TrainConfig, records: Records, *, train: Dataset[dict[str, Tensor]], plain: Dataset[dict[str, Tensor]]
+    config: TrainConfig,
+    records: Records,
+    *,
+    train: Dataset[dict[str, Tensor]],
+    plain: Dataset[dict[str, Tensor]],
+    views: Dataset[dict[str, Tensor]] | None = None,
+    weights: np.ndarray | None = None,
+    collate: Collate | None = None,
 ) -> RunData:
     """The batches of these data sets, as many and as large as the config says."""
     settings = config.data
@@ -75,4 +88,7 @@ def run_data(
         accumulation=config.accumulation,
         seed=config.seed,
         workers=settings.workers,
+        views=views,
+        weights=weights,
+        collate=collate,
     )

@@ -18,6 +18,7 @@ from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
 from trainer.loop import UpdateRule
+from trainer.mapping import check_mapping, keep_mapping
 from trainer.outcome import write_outcome
 from trainer.phases import Phase, StopRule, freeze, run_phase
 from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
@@ -48,6 +49,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     torch.manual_seed(config.seed)
     data = _build_data(config, run_dir)
     task = config.task.build(config, data)
+    check_mapping(run_dir.labels, task.mapping)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
     state = _build_state(config, data, compute)
     if saved is not None:
@@ -57,6 +59,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - state.seconds
     _grant_steps(config, state, data, rule, deadline)
     _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
+    keep_mapping(run_dir.labels, task.mapping)
     if state.finished:
         log.info("%s is finished, nothing was changed; more epochs (where the schedule permits) go on", run_dir.path)
         return state.best_value
@@ -89,7 +92,16 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     logs.close()
 
     # What it came to.
-    write_outcome(run_dir, state, phases, data, rule, read_config(run_dir.config), warnings)
+    write_outcome(
+        run_dir,
+        state,
+        phases,
+        data,
+        rule,
+        read_config(run_dir.config),
+        warnings,
+        num_views=config.predict.tta,
+    )
     state.finished = True
     checkpoint.save(run_dir, state)
     return state.best_value

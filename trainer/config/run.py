@@ -14,6 +14,14 @@ from trainer.config.tasks import TaskConfig
 
 
 @dataclass(kw_only=True)
+class PredictConfig:
+    tta: int
+
+    def __post_init__(self) -> None:
+        check_positive("predict.tta", self.tta)
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     task: TaskConfig
     data: DataConfig
@@ -21,6 +29,7 @@ class TrainConfig:
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     phases: PhasesConfig
+    predict: PredictConfig
     seed: int
     device: str
     precision: str

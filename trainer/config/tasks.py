@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.config.checks import check_choice, check_not_negative, check_positive
+from trainer.config.checks import check_absent, check_choice, check_not_negative, check_positive
+from trainer.config.data import LandmarkData
 from trainer.config.models import HeatmapConfig, LandmarkModelConfig
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from trainer.config.run import TrainConfig
     from trainer.run_data import RunData
     from trainer.tasks.task import Task
+
+
+LABEL_KEYS = ("label", "covariates", "balance", "mixup")  # of data
 
 
 @dataclass(kw_only=True)
@@ -84,7 +88,17 @@ class LandmarkTaskConfig(TaskConfig):
         check_not_negative("task.num_overlays", self.num_overlays)
 
     def check(self, config: TrainConfig) -> None:
-        model = config.model
+        data, model = config.data, config.model
+        if not isinstance(data, LandmarkData):
+            raise ValueError(f"data={data.kind} has no landmarks for task=landmarks; choose data=csv or data=phantom")
+        check_absent("data", data, LABEL_KEYS, "task=landmarks", "task=classification and task=regression")
+        if data.augmentation.flip > 0 and data.augmentation.flip_pairs is None:
+            raise ValueError(
+                f"data.augmentation.flip={data.augmentation.flip} needs data.augmentation.flip_pairs: a file with a "
+                "line `i j` for each pair of landmarks that change sides in a mirror (or `none` if no landmark does)"
+            )
+        if config.predict.tta > 1:
+            raise ValueError(f"predict.tta={config.predict.tta} does not fit task=landmarks; leave it at 1")
         if not isinstance(model, LandmarkModelConfig):
             raise ValueError(f"model={model.kind} does not fit task=landmarks; choose model=heatmap or coordinates")
         if isinstance(model, HeatmapConfig):
@@ -101,8 +115,10 @@ class LandmarkTaskConfig(TaskConfig):
         from data.datasets import LandmarkDataset
         from trainer.run_data import run_data
 
-        records = config.data.build(splits_file)
-        augmentation = config.data.augmentation.build(len(records.landmark_names), config.data.folder)
+        assert isinstance(config.data, LandmarkData)
+        records = config.data.landmark_records(splits_file)
+        settings = config.data.augmentation
+        augmentation = settings.build(settings.read_flip_pairs(len(records.landmark_names), config.data.folder))
         train, plain = (
             LandmarkDataset(
                 records,

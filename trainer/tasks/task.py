@@ -18,7 +18,7 @@ Predictions = dict[str, np.ndarray]  # "index" (N,) of the records, and what the
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table for people. `style`: distance (two places), percent (of a share), number, text."""
+    """A column of a table for people. `style`: distance (2 places), score (3), percent (of a share), number, text."""
 
     key: str
     heading: str
