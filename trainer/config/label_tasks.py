@@ -67,6 +67,7 @@ class ClassificationTaskConfig(TaskConfig):
 
     def build(self, config: TrainConfig, data: RunData) -> Task[Any]:
         from trainer.tasks.classification import ClassificationTask
+        from trainer.tasks.labels import SampleSheets
 
         return ClassificationTask(
             records=data.records,
@@ -75,7 +76,7 @@ class ClassificationTaskConfig(TaskConfig):
             class_weights=self.loss.class_weights,
             top_k=self.top_k,
             monitor=self.monitor,
-            num_samples=self.num_samples,
+            sheets=SampleSheets(self.num_samples, config.data.input_size, config.data.fit),
         )
 
 
@@ -112,6 +113,7 @@ class RegressionTaskConfig(TaskConfig):
         return _label_model(config, data, num_outputs=1)
 
     def build(self, config: TrainConfig, data: RunData) -> Task[Any]:
+        from trainer.tasks.labels import SampleSheets
         from trainer.tasks.regression import RegressionTask
 
         assert isinstance(config.data, LabelData)
@@ -124,7 +126,7 @@ class RegressionTaskConfig(TaskConfig):
             target_name=name,
             unit=(unit if self.unit is None else self.unit),
             monitor=self.monitor,
-            num_samples=self.num_samples,
+            sheets=SampleSheets(self.num_samples, config.data.input_size, config.data.fit),
         )
 
 

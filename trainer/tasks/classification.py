@@ -16,7 +16,8 @@ from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
 from trainer.tasks.label_metrics import classification_metrics, confusion, per_class_table
 from trainer.tasks.label_pictures import plot_confusion, plot_reliability
-from trainer.tasks.labels import averaged_views, checked_monitor, covariate_columns, covariate_mapping
+from trainer.tasks.label_samples import class_samples
+from trainer.tasks.labels import SampleSheets, averaged_views, checked_monitor, covariate_columns, covariate_mapping
 from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
 from trainer.tasks.verdicts import verdict_of_shares
 
@@ -36,7 +37,7 @@ class ClassificationTask(Task[LabelRecords]):
         class_weights: str | Sequence[float] | None,
         top_k: int,
         monitor: str | None,
-        num_samples: int,
+        sheets: SampleSheets,
     ) -> None:
         assert records.class_names is not None
         self.class_names = records.class_names
@@ -44,7 +45,7 @@ class ClassificationTask(Task[LabelRecords]):
         counts = np.bincount(records.targets[records.indices("train")], minlength=len(self.class_names))
         self.class_weights = loss_weights(class_weights, self.class_names, counts)
         self.top_k = top_k
-        self.num_samples = num_samples
+        self.sheets = sheets
         self.covariates = covariate_mapping(records.covariates)
         self.monitor = checked_monitor(monitor, "macro_f1", validates, self.validation_columns)
 
@@ -159,7 +160,9 @@ class ClassificationTask(Task[LabelRecords]):
         matrix, reliability = folder / "confusion.png", folder / "reliability.png"
         plot_confusion(matrix, confusion(probabilities, targets, len(self.class_names)), self.class_names)
         plot_reliability(reliability, probabilities, targets)
-        return {"Confusion matrix": matrix, "Reliability of the probabilities": reliability}
+        samples = class_samples(predictions["index"], probabilities, targets, self.class_names)
+        sheets = self.sheets.write(folder, predictions, records, samples)
+        return {"Confusion matrix": matrix, "Reliability of the probabilities": reliability, **sheets}
 
 
 def loss_weights(asked: str | Sequence[float] | None, class_names: Sequence[str], counts: np.ndarray) -> Tensor:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.covariates import Covariates
+from data.geometry import Affine, fit_image
+from data.label_records import LabelRecords
+from trainer.tasks.label_samples import Samples, write_samples
 from trainer.tasks.task import Predictions
 
 
@@ -55,3 +60,31 @@ def group_columns(covariates: Covariates, indices: np.ndarray) -> dict[str, list
 def averaged_views(views: Sequence[Predictions], key: str) -> Predictions:
     """The first, plain view with the mean of `key` over all of them; its attention is that of the plain image."""
     return {**views[0], key: np.mean([view[key] for view in views], axis=0)}
+
+
+@dataclass(frozen=True)
+class SampleSheets:
+    """Pictures of `count` images each, of which the network saw an input of `input_size` (height, width)."""
+
+    count: int
+    input_size: tuple[int, int]
+    fit: str
+
+    def write(self, folder: Path, predictions: Predictions, records: LabelRecords, samples: Samples) -> dict[str, Path]:
+        """Captions and files of the sheets of the best, the median and the worst samples."""
+
+        def affine_of(index: int) -> Affine:
+            return fit_image(tuple(records.sizes[index]), self.input_size, self.fit).affine
+
+        attention = predictions.get("attention")
+        sheets = write_samples(
+            folder,
+            records.read,
+            records.image_names,
+            samples,
+            count=self.count,
+            attention=attention,
+            affine_of=None if attention is None else affine_of,
+            input_size=None if attention is None else self.input_size,
+        )
+        return {f"{path.stem.removeprefix('samples_').capitalize()} samples": path for path in sheets}

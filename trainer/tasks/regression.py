@@ -15,7 +15,9 @@ from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
 from trainer.tasks.label_metrics import by_group, regression_metrics
 from trainer.tasks.label_pictures import plot_bland_altman, plot_predicted_against_true
+from trainer.tasks.label_samples import number_samples
 from trainer.tasks.labels import (
+    SampleSheets,
     averaged_views,
     checked_monitor,
     covariate_columns,
@@ -42,14 +44,14 @@ class RegressionTask(Task[LabelRecords]):
         target_name: str,
         unit: str,
         monitor: str | None,
-        num_samples: int,
+        sheets: SampleSheets,
     ) -> None:
         self.mean, self.std = records.target_mean, records.target_std
         self.loss_kind = loss
         self.width = width
         self.target_name = target_name
         self.unit = unit
-        self.num_samples = num_samples
+        self.sheets = sheets
         self.covariates = covariate_mapping(records.covariates)
         self.monitor = checked_monitor(monitor, "mae", validates, self.validation_columns)
 
@@ -164,4 +166,6 @@ class RegressionTask(Task[LabelRecords]):
         groups = next(iter(group_columns(records.covariates, predictions["index"]).values()), None)
         plot_predicted_against_true(agreement, predicted, targets, name=self.target_name, unit=self.unit, groups=groups)
         plot_bland_altman(difference, predicted, targets, name=self.target_name, unit=self.unit, groups=groups)
-        return {"Predicted against true": agreement, "Differences (Bland and Altman)": difference}
+        samples = number_samples(predictions["index"], predicted, targets, self.unit)
+        sheets = self.sheets.write(folder, predictions, records, samples)
+        return {"Predicted against true": agreement, "Differences (Bland and Altman)": difference, **sheets}
