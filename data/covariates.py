@@ -19,6 +19,7 @@ SEXES = {"female": "f", "male": "m"}
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("0", "1"))
 NUMERIC_SHARE = 0.9  # a column with this share of numbers is one of numbers, and its words are faults
 MANY_CATEGORIES = 20  # from here on, a column that differs in every other row is an identifier
+ENOUGH_ROWS = 50  # from here on, a category of a single row is suspect
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def read_covariates(cells: Cells, names: Sequence[str], train: np.ndarray, missi
     A missing cell, or a word that no training row has: with `error` it is a DataError, with `category` the category
     `missing` (of numbers, the mean and an indicator).
     """
+    if missing_covariate not in ("error", "category"):
+        raise DataError(f"data.missing_covariate={missing_covariate} must be error or category")
     columns = [_find(cells, name) for name in names]
     found = [cells.header[column] for column in columns]
     if repeated := [name for name, count in Counter(found).items() if count > 1]:
@@ -79,8 +82,8 @@ def read_covariates(cells: Cells, names: Sequence[str], train: np.ndarray, missi
             mean[i], std[i] = numbers[finite].mean(), numbers[finite].std()
         else:
             words = [cells.rows[row][column] for row in np.flatnonzero(given)]
-            learnt = _categories(words, decimal_comma=cells.decimal_comma)
-            _check_categories(cells, found[i], words, learnt)
+            learnt, counts = _categories(words, decimal_comma=cells.decimal_comma)
+            _check_categories(cells, found[i], words, learnt, counts)
             categories.append([*learnt, MISSING_CATEGORY] if missing_covariate == "category" else learnt)
     return encode_covariates(cells, found, categories, mean, std, missing_covariate)
 
@@ -135,7 +138,7 @@ def encode_covariates(
 def _find(cells: Cells, name: str) -> int:
     column = cells.column([name.strip().lower()])
     if column is None:
-        fault = f"line {cells.header_line} has no column {name}{nearest(name, cells.header)}"
+        fault = f"line {cells.header_line} has no column {quoted(name)}{nearest(name, cells.header)}"
         raise DataError.listing(
             cells.path, [f"{fault}, only {enumerated(cells.header)}"], "Mend data.covariates or the header."
         )
@@ -160,8 +163,11 @@ def _keys(words: Iterable[str], *, decimal_comma: bool) -> dict[str, str]:
     return keys
 
 
-def _categories(words: list[str], *, decimal_comma: bool) -> list[str]:
-    """The categories among these words, in natural order, each in its commonest spelling; sexes are F and M."""
+def _categories(words: list[str], *, decimal_comma: bool) -> tuple[list[str], list[int]]:
+    """The categories among these words, in natural order, each in its commonest spelling, and how often each occurs.
+
+    Sexes are spelt F and M.
+    """
     commonest = [word for word, _ in sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))]
     keys = _keys(commonest, decimal_comma=decimal_comma)
     numbers = np.isfinite(as_numbers(commonest, decimal_comma=decimal_comma))
@@ -172,7 +178,10 @@ def _categories(words: list[str], *, decimal_comma: bool) -> list[str]:
         names = {booleans[key]: booleans[key] for key in names}
     if any(word.casefold() in SEXES for word in commonest) or set(names) <= set(SEXES.values()):
         names |= {key: key.upper() for key in SEXES.values() if key in names}
-    return sorted(names.values(), key=natural_order)
+    categories = sorted(names.values(), key=natural_order)
+    spelt = _spellings(categories, decimal_comma=decimal_comma)
+    counts = Counter(spelt[keys[word]] for word in words)
+    return categories, [counts[category] for category in categories]
 
 
 def _spellings(categories: list[str], *, decimal_comma: bool) -> dict[str, str]:
@@ -190,7 +199,7 @@ def _booleans(keys: set[str]) -> dict[str, str]:
     return {word: shown for words in BOOLEAN_PAIRS for word, shown in zip(words, pair, strict=True)}
 
 
-def _check_categories(cells: Cells, name: str, words: list[str], categories: list[str]) -> None:
+def _check_categories(cells: Cells, name: str, words: list[str], categories: list[str], counts: list[int]) -> None:
     if not cells.decimal_comma and np.isfinite(as_numbers(words, decimal_comma=True)).all() and "," in "".join(words):
         raise DataError(
             f"{cells.path}: column {name} has numbers with decimal commas, such as {quoted(words[0])}. "
@@ -203,3 +212,5 @@ def _check_categories(cells: Cells, name: str, words: list[str], categories: lis
         )
     if len(categories) == 1:
         log.warning("%s: column %s is %s in all training rows: it tells nothing", cells.path, name, categories[0])
+    elif len(words) >= ENOUGH_ROWS and (rare := [c for c, n in zip(categories, counts, strict=True) if n == 1]):
+        log.warning("%s: column %s is %s in one training row only", cells.path, name, enumerated(map(quoted, rare)))

@@ -40,7 +40,9 @@ def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
         what = "is a file, expected a folder" if root.exists() else f"no such folder{did_you_mean(root)}"
         raise DataError(f"{root}: {what}. Name the folder that holds a folder of images for each class.")
     by_split = _has_split_folders(root)
-    names, skipped = _list_images(root)
+    names, skipped, empty = _list_images(root)
+    if empty:
+        log.warning("%s: folders without any file: %s", root, enumerated(empty))
     if skipped:
         log.warning("%s: skipped %d files that are no images, such as %s", root, len(skipped), skipped[0])
     layout = "<split>/<class>/<image>" if by_split else "<class>/<image>"
@@ -57,7 +59,7 @@ def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
     if numeric:
         labels = Labels(root, names, numbers_of(root, names, words, decimal_comma=False), None)
     else:
-        labels = classes_of(root, names, words)
+        labels = classes_of(root, names, words, origin="data.root, which holds the class folders")
     images = [root / name for name in names]
     return ImageFolder(images, names, labels, split, _read_sizes(root, images))
 
@@ -84,10 +86,11 @@ def _has_folders(folder: Path) -> bool:
     return any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder))
 
 
-def _list_images(root: Path) -> tuple[list[str], list[str]]:
-    """Names of the images under `root`, sorted, and of the other files; hidden folders are left out."""
+def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of the images under `root`, of the other files and of empty folders; hidden folders are left out."""
     images: list[str] = []
     others: list[str] = []
+    empty: list[str] = []
     for place, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
         above = os.path.join(os.path.realpath(place), "")
         folders[:] = [
@@ -96,11 +99,13 @@ def _list_images(root: Path) -> tuple[list[str], list[str]]:
             if not name.startswith(".")
             and not above.startswith(os.path.join(os.path.realpath(os.path.join(place, name)), ""))  # a link upward
         ]
+        if not folders and not files and Path(place) != root:
+            empty.append(Path(place).relative_to(root).as_posix())
         for file in files:
             name = Path(place, file).relative_to(root).as_posix()
             is_image = not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
             (images if is_image else others).append(name)
-    return sorted(images), sorted(others)
+    return sorted(images), sorted(others), sorted(empty)
 
 
 def _refuse(error: OSError) -> None:

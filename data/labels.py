@@ -64,7 +64,7 @@ def read_labels(
     if numeric:
         numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma)
         return Labels(cells.path, places, numbers, None)
-    return classes_of(cells.path, places, words, class_order)
+    return classes_of(cells.path, places, words, origin="data.label", class_order=class_order)
 
 
 def numbers_of(source: Path, places: list[str], words: list[str], *, decimal_comma: bool) -> np.ndarray:
@@ -78,17 +78,21 @@ def numbers_of(source: Path, places: list[str], words: list[str], *, decimal_com
     return numbers
 
 
-def classes_of(source: Path, places: list[str], words: list[str], class_order: Sequence[str] | None = None) -> Labels:
+def classes_of(
+    source: Path, places: list[str], words: list[str], *, origin: str, class_order: Sequence[str] | None = None
+) -> Labels:
+    """Words to classes; `origin` is the option to check if there is only one of them."""
     names = sorted(set(words), key=natural_order)
     if class_order is not None:
         names = [name for name in class_order if name in names]
     if len(names) == 1:
-        raise DataError(
-            f"{source}: all {len(words)} images are of class {quoted(names[0])}. Classification needs two classes."
-        )
+        all_of = f"all {len(words)} images are of class {quoted(names[0])}"
+        raise DataError(f"{source}: {all_of}. Classification needs two classes: check {origin}.")
     lowered = [name.lower() for name in names]
     if alike := [name for name in names if lowered.count(name.lower()) > 1]:
         log.warning("%s: the classes %s differ only in capital letters, and are kept apart", source, enumerated(alike))
+    if len(names) > MANY_CLASSES and np.isfinite(as_numbers(names, decimal_comma=True)).all():
+        log.warning("%s: %d classes that are all numbers; task=regression learns numbers", source, len(names))
     index = {name: i for i, name in enumerate(names)}
     return Labels(source, places, np.array([index[word] for word in words], dtype=np.int64), names)
 
@@ -109,10 +113,7 @@ def check_classes_trained(labels: Labels, splits: np.ndarray) -> None:
         name, row = labels.class_names[index], int(np.flatnonzero(labels.targets == index)[0])
         faults.append(f"class {quoted(name)} ({labels.places[row]}) has no training image{nearest(name, known)}")
     if faults:
-        numbers = np.isfinite(as_numbers(labels.class_names, decimal_comma=True)).all()
         advice = "Mend the label, add training images of it, or change the split (data.split_seed, data.val_fraction)."
-        if numbers and len(labels.class_names) > MANY_CLASSES:
-            advice = "These labels look like numbers to be learnt by task=regression."
         raise DataError.listing(labels.source, faults, advice)
 
 
@@ -130,12 +131,13 @@ def _label_column(cells: Cells, label: str | None) -> int:
     column = cells.column(LABEL_COLUMNS if label is None else [label.strip().lower()])
     if column is None:
         found = f"line {cells.header_line} has no "
-        found += "label column" if label is None else f"column {label}{nearest(label, cells.header)}"
+        found += "label column" if label is None else f"column {quoted(label)}{nearest(label, cells.header)}"
         advice = f"Set data.label to a column's name, or call it one of {enumerated(LABEL_COLUMNS)}."
         raise DataError.listing(cells.path, [f"{found}, only {enumerated(cells.header)}"], advice)
     for role, names in (("image", IMAGE_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):
         if cells.column(names) == column:
             raise DataError(
-                f"{cells.path}: data.label={label} is the {role} column of the table. Name the column to be learnt."
+                f"{cells.path}: data.label={label} is the {role} column of the table. Name the column to be learnt, "
+                f"or rename this one if it is no {role}."
             )
     return column

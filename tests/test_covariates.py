@@ -151,6 +151,18 @@ def test_a_constant_column_is_told(tmp_path, caplog):
     assert "column Sex is F in all training rows" in caplog.text
 
 
+def test_a_category_of_a_single_training_row_is_told(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        covariates = read(tmp_path, ["F", "m"] * 25 + ["W"])
+    assert covariates.categories == [["F", "m", "W"]]
+    assert "column Sex is 'W' in one training row only" in caplog.text
+
+
+def test_another_way_to_treat_missing_cells_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"data\.missing_covariate=drop must be error or category"):
+        read(tmp_path, ["F", "M"], missing="drop")
+
+
 def test_several_columns_stand_side_by_side_and_no_column_is_no_width(tmp_path):
     text = "image,sex,age,weight kg\na.png,F,10,3\nb.png,M,20,4\nc.png,M,60,5\n"
     (tmp_path / "table.csv").write_text(text)
@@ -168,7 +180,7 @@ def test_several_columns_stand_side_by_side_and_no_column_is_no_width(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["sx"], r"table\.csv: line 1 has no column sx \(did you mean sex\?\), only image, sex, split"),
+        (["sx"], r"table\.csv: line 1 has no column 'sx' \(did you mean sex\?\), only image, sex, split"),
         (["sex", "SEX"], r"data\.covariates names sex twice"),
         (["image"], r"column image of data\.covariates is the image column"),
         (["split"], r"column split of data\.covariates is the split column"),

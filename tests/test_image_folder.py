@@ -1,6 +1,7 @@
 """Image folders on disk: which trees are understood, what is skipped, and what a wrong tree is told."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 
 from data.errors import DataError
 from data.label_records import LabelRecords, folder_records
+
+REAL_DATA = Path(os.environ.get("TRAINER_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 def plant(root: Path, *names: str) -> Path:
@@ -76,10 +79,12 @@ def test_what_is_no_image_is_skipped_and_told_and_links_are_followed(tmp_path, c
     (root / "ants/again").symlink_to(root)
     for name in ("ants/notes.txt", "ants/.hidden.png", ".DS_Store", "README"):
         (root / name).touch()
+    (root / "wasps").mkdir()
     with caplog.at_level(logging.WARNING):
         records = read(root)
     assert records.image_names == ["ants/0.png", "ants/1.png", "ants/2.png", "bees/0.png", "bees/1.png"]
     assert "skipped 4 files that are no images, such as .DS_Store" in caplog.text
+    assert "folders without any file: wasps" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_what_is_no_image_is_skipped_and_told_and_links_are_followed(tmp_path, c
         (["train/ants/1.png", "train/2.png"], r"'train/2\.png' lies in no class folder.*<split>/<class>"),
         (["train/ants/1.png", "training/bees/1.png"], r"folder training beside train\. .*train, dev, val"),
         (["val/ants/1.png", "val/bees/1.png"], r"no images in .*train"),
-        (["ants/1.png", "ants/2.png"], r"all 2 images are of class 'ants'"),
+        (["ants/1.png", "ants/2.png"], r"all 2 images are of class 'ants'.*data\.root"),
         (["train/ants/1.png", "train/bees/1.png", "val/ant/1.png"],
          r"class 'ant' \(val/ant/1\.png\) has no training image \(did you mean ants\?\)"),
     ],
@@ -118,3 +123,13 @@ def test_broken_images_are_named_together(tmp_path):
         (root / name).write_bytes(b"x")
     with pytest.raises(DataError, match=r"ants/0\.png: not an image.*bees/1\.png: not an image.*take them out"):
         read(root)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not (REAL_DATA / "hymenoptera").is_dir(), reason=f"no research images in {REAL_DATA}")
+def test_real_insects_are_found_with_the_splits_they_come_in(tmp_path):
+    records = read(REAL_DATA / "hymenoptera", splits_file=tmp_path / "splits.csv")
+    assert records.class_names == ["ants", "bees"]
+    assert [len(records.indices(split)) for split in ("train", "val", "test")] == [244, 153, 0]
+    spaced = records.image_names.index("train/ants/ant photos.jpg")
+    assert records.read(spaced).shape[1::-1] == tuple(records.sizes[spaced])
