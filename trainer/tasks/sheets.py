@@ -36,6 +36,11 @@ def shortened(name: str, length: int) -> str:
     return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length // 2) :]}"
 
 
+def signed(value: float) -> str:
+    """A difference with three digits, its sign as matplotlib draws it."""
+    return f"{value:+.3g}".replace("-", "−")
+
+
 def panels_for_images(count: int) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels for images, at most three beside each other."""
     columns = count if count <= 3 else 2 if count == 4 else 3
