@@ -60,7 +60,7 @@ def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
         labels = Labels(root, names, numbers_of(root, names, words, decimal_comma=False), None)
     else:
         labels = classes_of(root, names, words, origin="data.root, which holds the class folders")
-    images = [root / name for name in names]
+    images = [Path(os.path.abspath(root / name)) for name in names]
     return ImageFolder(images, names, labels, split, _read_sizes(root, images))
 
 

@@ -72,6 +72,14 @@ def test_a_class_may_be_called_train_where_there_are_no_splits(tmp_path):
     assert records.class_names == ["bus", "train"]
 
 
+def test_images_under_a_relative_root_are_found_from_any_working_directory(tmp_path, monkeypatch):
+    plant(tmp_path / "root", *[f"{name}/{i}.png" for name in ("ants", "bees") for i in range(2)])
+    monkeypatch.chdir(tmp_path)
+    records = read(Path("root"))
+    monkeypatch.chdir("/")
+    assert records.read(3).shape == (16, 23, 3)
+
+
 def test_what_is_no_image_is_skipped_and_told_and_links_are_followed(tmp_path, caplog):
     root = plant(tmp_path / "root", *[f"ants/{i}.png" for i in range(3)])
     elsewhere = plant(tmp_path / "elsewhere", "0.png", "1.png", ".cache/2.png")
