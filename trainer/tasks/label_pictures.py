@@ -41,9 +41,9 @@ def plot_confusion(path: Path, counts: np.ndarray, class_names: Sequence[str]) -
     drawn = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for row, column in np.ndindex(counts.shape) if number <= MAX_COUNTS else ():
         count, color = counts[row, column], "white" if share[row, column] > 0.55 else "black"
-        text = f"{count:,}" if count or not dense else ""
-        if not dense and totals[row]:
-            text += f"\n{100 * share[row, column]:.0f} %"
+        if dense and not count:
+            continue
+        text = f"{count:,}" if dense or not totals[row] else f"{count:,}\n{100 * share[row, column]:.0f} %"
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color if count else GRAY)
     rows = [f"{name}  ({total:,})" for name, total in zip(names, totals, strict=True)]
     axes.set_yticks(range(number), rows, fontsize=size, parse_math=False)
@@ -117,7 +117,7 @@ def plot_predicted_against_true(
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     _scatter(
-        axes, targets, predicted, groups, lambda rows: f"\nMAE {np.abs(predicted - targets)[rows].mean():.3g} {unit}"
+        axes, targets, predicted, groups, lambda rows: f"\n MAE {np.abs(predicted - targets)[rows].mean():.3g} {unit}"
     )
     both = np.concatenate([predicted, targets])
     low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
@@ -211,7 +211,7 @@ def _letters(axes: Axes) -> int:
 
 
 def _with_unit(name: str, unit: str) -> str:
-    return f"{name} ({unit})" if unit else name
+    return f"{name} ({unit})" if unit and unit not in name else name
 
 
 def _tidy(axes: Axes) -> None:
