@@ -197,7 +197,7 @@ def test_sheets_show_the_best_median_and_worst_images(tmp_path: Path) -> None:
         read,
         names,
         samples,
-        count=2,
+        count=1,
         attention=np.full((12, 2, 2), 0.25),
         affine_of=lambda _: fit_image((30, 40), (64, 64), "letterbox").affine,
         input_size=(64, 64),
@@ -205,7 +205,7 @@ def test_sheets_show_the_best_median_and_worst_images(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["samples_best.png", "samples_median.png", "samples_worst.png"]
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     ranked = (np.argsort(errors) + 50).tolist()
-    assert shown == [*ranked[:2], *ranked[5:7], *ranked[:-3:-1]]
+    assert shown == [ranked[0], ranked[5], ranked[-1]]
     for path in paths:
         assert_wide_png(path)
 

@@ -90,7 +90,7 @@ class LandmarkTaskConfig(TaskConfig):
     def check(self, config: TrainConfig) -> None:
         data, model = config.data, config.model
         if not isinstance(data, LandmarkData):
-            raise ValueError(f"data={data.kind} has no landmarks for task=landmarks; choose data=csv or data=phantom")
+            raise ValueError(f"data={data.kind} has no landmarks; choose task=classification, or data=csv")
         check_absent("data", data, LABEL_KEYS, "task=landmarks", "task=classification and task=regression")
         if data.augmentation.flip > 0 and data.augmentation.flip_pairs is None:
             raise ValueError(
