@@ -25,7 +25,7 @@ from trainer.plots import (
 from trainer.schedules import ConstantSchedule, CosineSchedule, CyclicalSchedule, Schedule
 from trainer.tasks.task import Curves
 
-ERRORS = Curves("radial error (mm)", {"mre_mm": "mean radial error", "median_mm": "median radial error"}, shares=False)
+ERRORS = Curves("radial error", "mm", {"mre_mm": "mean radial error", "median_mm": "median radial error"}, shares=False)
 
 
 def clr(base_lr: float, max_lr: float, step_size: int) -> CyclicalSchedule:
@@ -243,7 +243,7 @@ def test_metrics_without_validation_show_the_loss_alone(tmp_path: Path, epochs: 
 
 def test_shares_are_drawn_on_an_axis_from_0_to_1(tmp_path: Path) -> None:
     metrics = metrics_of(0, 12).assign(accuracy=np.linspace(0.01, 0.9, 12))
-    curves = Curves("share", {"accuracy": "accuracy", "absent": "absent"}, shares=True)
+    curves = Curves("share", "", {"accuracy": "accuracy", "absent": "absent"}, shares=True)
     figure = plot_metrics(tmp_path / "m.png", metrics, curves=curves, baseline=("guess", 0.2), best_epoch=3)
     axes = figure.axes[1]
     assert (axes.get_ylim(), axes.get_yscale(), axes.get_ylabel()) == ((0, 1), "linear", "share")

@@ -76,7 +76,7 @@ def write_outcome(
         "Planned learning rates": run_dir.plots / "schedule.png",
         "Learning rates, planned and used": run_dir.plots / "learning_rates.png",
         "Loss over iterations": run_dir.plots / "loss.png",
-        f"Loss and {task.curves.axis.split(' (')[0]} over epochs": run_dir.plots / "metrics.png",
+        f"Loss and {task.curves.axis} over epochs": run_dir.plots / "metrics.png",
         **task.pictures(run_dir.plots, first, data.records),
     }
 
@@ -139,7 +139,8 @@ def _baseline_line(stage: Stage, task: Task[Any]) -> tuple[str, float]:
     name, metrics = stage
     drawn = next(iter(task.curves.lines))
     style = next((column.style for column in task.columns if column.key == drawn), "number")
-    return f"{name} ({shown(metrics[drawn], style)})", metrics[drawn]
+    value = f"{shown(metrics[drawn], style)} {task.curves.unit}".rstrip()
+    return f"{name} ({value})", metrics[drawn]
 
 
 def _headline(stage: str, metrics: dict[str, float], task: Task[Any]) -> dict[str, Any]:

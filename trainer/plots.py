@@ -108,7 +108,8 @@ def plot_metrics(
             panels[panel].plot(x, y, style, color=color, label=label, marker=marker, markersize=3.5)
     if validated and baseline is not None and np.isfinite(baseline[1]):
         panels[1].axhline(baseline[1], color="black", linewidth=1, linestyle="--", label=baseline[0])
-    for axes, name in zip(panels, ("loss", curves.axis), strict=False):
+    named = f"{curves.axis} ({curves.unit})" if curves.unit else curves.axis
+    for axes, name in zip(panels, ("loss", named), strict=False):
         # On a log axis a baseline far above the errors leaves them their room.
         drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
         if name != "loss" and curves.shares:

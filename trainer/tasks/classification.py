@@ -77,7 +77,7 @@ class ClassificationTask(Task[LabelRecords]):
     @property
     def curves(self) -> Curves:
         lines = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-        return Curves("accuracy", lines, shares=True)
+        return Curves("accuracy", "", lines, shares=True)
 
     def loss(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
         """Cross-entropy, times the weight of the true class; of mixed images that of both classes in their shares."""

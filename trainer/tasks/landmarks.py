@@ -103,7 +103,7 @@ class LandmarkTask(Task[LandmarkRecords]):
     @property
     def curves(self) -> Curves:
         lines = {f"mre_{self.unit}": "mean radial error", f"median_{self.unit}": "median radial error"}
-        return Curves(f"radial error ({self.unit})", lines, shares=False)
+        return Curves("radial error", self.unit, lines, shares=False)
 
     def summary(self, measured: dict[str, float]) -> str:
         """A line about an evaluation for a person who waits."""

@@ -80,7 +80,7 @@ class RegressionTask(Task[LabelRecords]):
     @property
     def curves(self) -> Curves:
         lines = {"mae": "mean absolute error", "median_error": "median absolute error"}
-        return Curves(f"absolute error{f' ({self.unit})' if self.unit else ''}", lines, shares=False)
+        return Curves("absolute error", self.unit, lines, shares=False)
 
     def loss(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
         """Of standardised numbers; the target of a mixed image is mixed likewise."""

@@ -38,7 +38,8 @@ class DetailTable:
 class Curves:
     """Validation metrics that are drawn over the epochs, on one axis."""
 
-    axis: str  # what they are, with the unit
+    axis: str  # what they are
+    unit: str  # empty for none
     lines: dict[str, str]  # column of metrics.csv -> what it is called; the first is compared with the baseline
     shares: bool  # they lie between 0 and 1
 
