@@ -95,9 +95,7 @@ def read_cells(path: Path) -> Cells:
 def read_numbers(cells: Cells, columns: list[int]) -> np.ndarray:
     """(N, len(columns)) float64, NaN where the cell is empty; raises `DataError` for words and infinities."""
     texts = [row[column] for row in cells.rows for column in columns]
-    if cells.decimal_comma:
-        texts = [text.replace(",", ".") for text in texts]
-    numbers = np.asarray(pd.to_numeric(np.array(texts, dtype=object), errors="coerce"), dtype=np.float64)
+    numbers = as_numbers(texts, decimal_comma=cells.decimal_comma)
     suspects = np.flatnonzero(~np.isfinite(numbers)).tolist()
     if bad := [i for i in suspects if texts[i].lower() not in MISSING]:
         places = [divmod(i, len(columns)) for i in bad]
@@ -106,6 +104,13 @@ def read_numbers(cells: Cells, columns: list[int]) -> np.ndarray:
             cells.path, faults, "Write a finite number such as 12.5; leave the cell empty if missing."
         )
     return numbers.reshape(len(cells.rows), len(columns))
+
+
+def as_numbers(texts: list[str], *, decimal_comma: bool) -> np.ndarray:
+    """(N,) float64, NaN where a text is no number."""
+    if decimal_comma:
+        texts = [text.replace(",", ".") for text in texts]
+    return np.asarray(pd.to_numeric(np.array(texts, dtype=object), errors="coerce"), dtype=np.float64)
 
 
 def read_words(cells: Cells, names: Iterable[str], advice: str) -> list[str] | None:

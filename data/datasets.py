@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from data.augmentation import Augmentation, augmented_points
-from data.errors import DataError
-from data.geometry import Fit, apply, compose, fit_image, invert, pad_image, resize_image, translation, warp_image
+from data.geometry import apply, compose, fit_image, invert
+from data.image_cache import ResizedImages, as_rgb_tensor
+from data.loaders import Key
 from data.records import LandmarkRecords
-
-Key = tuple[int, int]  # epoch, index of the record
 
 
 class LandmarkDataset(Dataset[dict[str, Tensor]]):
@@ -35,33 +33,34 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
         cache_gb: float,
     ) -> None:
         self.records = records
+        self.images = ResizedImages(
+            image_names=records.image_names,
+            sizes=records.sizes,
+            read=records.read,
+            input_size=input_size,
+            fit=fit,
+            cache_gb=cache_gb,
+        )
         self.input_size = input_size
-        self.fit = fit
         self.augmentation = augmentation
         self.seed = seed
-        self._cache: dict[int, np.ndarray] = {}
-        self._cache_bytes = cache_gb * 2**30
-        self._cached_bytes = 0
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
-        epoch, index = key
-        fit = fit_image(tuple(self.records.sizes[index]), self.input_size, self.fit)
-        resized = self._resized(index, fit)
+        epoch, index = key[:2]
+        affine = self.images.fit(index).affine
         truth = self.records.points[index]
         if self.augmentation is None:
-            affine, image = fit.affine, pad_image(resized, fit, self.input_size)
+            image = self.images.plain(index)
             points = apply(affine, truth)
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
             random, flipped = self.augmentation.random_affine(rng, self.input_size)
-            affine = compose(random, fit.affine)
+            affine = compose(random, affine)
             points = augmented_points(affine, truth, self.augmentation, flipped)
-            from_resized = compose(random, translation(fit.pad_left, fit.pad_top))
-            image = warp_image(resized, from_resized, self.input_size)
-            image = self.augmentation.change_intensity(rng, image, points)
+            image = self.augmentation.change_intensity(rng, self.images.moved(index, random), points)
         visible = np.isfinite(points).all(axis=1)
         return {
-            "image": _as_rgb_tensor(image),
+            "image": as_rgb_tensor(image),
             "points": torch.from_numpy(np.where(visible[:, None], points, 0).astype(np.float32)),
             "visible": torch.from_numpy(visible),
             "affine": torch.from_numpy(affine),
@@ -69,24 +68,6 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
             "spacing_mm": torch.tensor(self.records.pixel_spacing_mm[index], dtype=torch.float64),
             "index": torch.tensor(index),
         }
-
-    def _resized(self, index: int, fit: Fit) -> np.ndarray:
-        """The image at the fit's size, decoded once as long as the cache has room."""
-        if index in self._cache:
-            return self._cache[index]
-        image = self.records.read(index)
-        if image.shape[1::-1] != tuple(self.records.sizes[index]):
-            width, height = self.records.sizes[index]
-            raise DataError(
-                f"{self.records.image_names[index]}: {image.shape[1]} x {image.shape[0]} px, but {width} x {height} "
-                "when the run began. Don't change images while a run reads them."
-            )
-        resized = resize_image(image, fit)
-        worker = get_worker_info()  # workers share no memory, so each has its part of the room
-        if self._cached_bytes + resized.nbytes <= self._cache_bytes / (worker.num_workers if worker else 1):
-            self._cache[index] = resized
-            self._cached_bytes += resized.nbytes
-        return resized
 
 
 def mean_shape(records: LandmarkRecords) -> np.ndarray:
@@ -115,8 +96,3 @@ def _mean_of_present(points: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
 def to_original(points: np.ndarray, affines: np.ndarray) -> np.ndarray:
     """Map (N, K, 2) input px back through the (N, 2, 3) affines of their samples."""
     return np.stack([apply(invert(affine), sample) for affine, sample in zip(affines, points, strict=True)])
-
-
-def _as_rgb_tensor(image: np.ndarray) -> Tensor:
-    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))

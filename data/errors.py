@@ -30,7 +30,12 @@ def did_you_mean(path: Path) -> str:
             names = [entry.name for entry in islice(entries, 10_000)]  # difflib is slow in a huge folder
     except (OSError, ValueError):
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1)
+    return nearest(path.name, names)
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """' (did you mean ...?)' when one of `names` is like `name`, else ''."""
+    near = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import cv2
@@ -10,8 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from data.datasets import Key
 from data.errors import DataError
+
+Key = tuple[int, ...]  # epoch, index of the record and, from the second time in an epoch on, how often it came before
+Collate = Callable[[list[Key], list[Any]], Any]  # the keys of a batch and their samples, to the batch
 
 
 class TrainingOrder(Sampler[list[Key]]):
@@ -19,6 +23,7 @@ class TrainingOrder(Sampler[list[Key]]):
 
     Args:
         indices: the training records.
+        weights: (len(indices),) positive; if given, an epoch is as many draws with replacement, at these odds.
         batches_per_epoch: micro-batches taken from one permutation.
         first_epoch: the epoch, counted over the run, that the phase begins with.
         start, stop: micro-batches of the phase to give, so that a phase can be entered anywhere.
@@ -34,8 +39,10 @@ class TrainingOrder(Sampler[list[Key]]):
         first_epoch: int,
         start: int,
         stop: int,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.indices = indices
+        self.odds = None if weights is None else weights / weights.sum()
         self.batch_size = min(batch_size, len(indices))
         self.batches_per_epoch = batches_per_epoch
         self.seed = seed
@@ -47,29 +54,43 @@ class TrainingOrder(Sampler[list[Key]]):
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order, order_epoch = self.indices, -1
+        order: list[Key] = []
+        order_epoch = -1
         for batch in range(self.start, self.stop):
             passed, position = divmod(batch, self.batches_per_epoch)
             epoch = self.first_epoch + passed
             if epoch != order_epoch:
-                order, order_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.indices), epoch
+                order, order_epoch = self._order(epoch), epoch
             first = position * self.batch_size
-            yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]
+            yield order[first : first + self.batch_size]
+
+    def _order(self, epoch: int) -> list[Key]:
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.odds is None:
+            return [(epoch, int(index)) for index in rng.permutation(self.indices)]
+        keys: list[Key] = []
+        times: Counter[int] = Counter()
+        for index in rng.choice(self.indices, len(self.indices), p=self.odds).tolist():
+            # An image that comes again comes in another view.
+            keys.append((epoch, index, times[index]) if times[index] else (epoch, index))
+            times[index] += 1
+        return keys
 
 
 class FixedOrder(Sampler[list[Key]]):
-    """Every record once, in table order, for evaluation."""
+    """Every record once, in table order, for evaluation; `view` takes the place of the epoch in the keys."""
 
-    def __init__(self, indices: np.ndarray, batch_size: int) -> None:
+    def __init__(self, indices: np.ndarray, batch_size: int, *, view: int = 0) -> None:
         self.indices = indices
         self.batch_size = batch_size
+        self.view = view
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
         for first in range(0, len(self.indices), self.batch_size):
-            yield [(0, int(index)) for index in self.indices[first : first + self.batch_size]]
+            yield [(self.view, int(index)) for index in self.indices[first : first + self.batch_size]]
 
 
 def updates_per_epoch(num_images: int, batch_size: int, accumulation: int) -> int:
@@ -95,15 +116,38 @@ def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
         raise DataError(str(error).rsplit("data.errors.DataError: ", 1)[-1].strip()) from None
 
 
-def build_loader(dataset: Dataset[Any], order: Sampler[list[Key]], *, workers: int) -> DataLoader[Any]:
+def balancing_weights(targets: np.ndarray) -> np.ndarray:
+    """(N,) float64: draws at these odds show every class of `targets` (N,) equally often."""
+    _, classes, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    return 1.0 / counts[classes]
+
+
+def build_loader(
+    dataset: Dataset[Any], order: Sampler[list[Key]], *, workers: int, collate: Collate | None = None
+) -> DataLoader[Any]:
+    """The batches of `order`; `collate` makes them of keys and samples, None stacks the samples."""
     return DataLoader(
-        dataset,
+        dataset if collate is None else _WithKeys(dataset),
+        collate_fn=None if collate is None else partial(_collate, collate),
         batch_sampler=order,
         num_workers=workers,
         worker_init_fn=_one_thread,
         generator=torch.Generator(),  # else each new iterator would draw from, and so move, the model's random numbers
         pin_memory=torch.cuda.is_available(),
     )
+
+
+class _WithKeys(Dataset[tuple[Key, Any]]):
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Key) -> tuple[Key, Any]:
+        return key, self.dataset[key]
+
+
+def _collate(collate: Collate, pairs: list[tuple[Key, Any]]) -> Any:
+    keys, samples = zip(*pairs, strict=True)
+    return collate(list(keys), list(samples))
 
 
 def _one_thread(worker: int) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError
-from data.images import read_image, read_size
+from data.image_rows import read_listed, read_sizes
 from data.phantom import LANDMARK_NAMES, draw_phantom
-from data.splits import assign_splits, read_splits, write_splits
-from data.tables import LandmarkTable, check_points_inside, read_landmark_table
+from data.splits import keep_splits, written_or_drawn_splits
+from data.tables import check_points_inside, read_landmark_table
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ def csv_records(
 ) -> LandmarkRecords:
     """The rows of a table; raises DataError for every fault in it (see data.tables)."""
     rows = read_landmark_table(table, root=root, pixel_spacing_mm=pixel_spacing_mm)
-    sizes = _read_sizes(rows)
+    sizes = read_sizes(rows.path, rows.rows, rows.images)
     check_points_inside(rows, sizes)
-    splits = _splits(
+    splits = written_or_drawn_splits(
         splits_file,
         rows.image_names,
         split=rows.split,
@@ -60,6 +59,7 @@ def csv_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
+    keep_splits(splits_file, rows.image_names, splits)
     return LandmarkRecords(
         image_names=rows.image_names,
         landmark_names=rows.landmark_names,
@@ -67,7 +67,7 @@ def csv_records(
         sizes=sizes,
         pixel_spacing_mm=rows.pixel_spacing_mm,
         splits=splits,
-        read=partial(_read_listed, rows.path, rows.rows, rows.images),
+        read=partial(read_listed, rows.path, rows.rows, rows.images),
     )
 
 
@@ -90,7 +90,7 @@ def phantom_records(
         for index in range(num_images)
     ]
     names = [f"phantom_{index:05d}" for index in range(num_images)]
-    splits = _splits(
+    splits = written_or_drawn_splits(
         splits_file,
         names,
         split=None,
@@ -99,6 +99,7 @@ def phantom_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
+    keep_splits(splits_file, names, splits)
     return LandmarkRecords(
         image_names=names,
         landmark_names=list(LANDMARK_NAMES),
@@ -106,49 +107,9 @@ def phantom_records(
         sizes=np.tile([width, height], (num_images, 1)),
         pixel_spacing_mm=np.array([phantom.pixel_spacing_mm for phantom in phantoms]),
         splits=splits,
-        read=partial(_read_drawn, [phantom.image for phantom in phantoms]),
+        read=partial(read_drawn, [phantom.image for phantom in phantoms]),
     )
 
 
-def _splits(
-    file: Path,
-    names: list[str],
-    *,
-    split: list[str] | None,
-    group: list[str] | None,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-) -> np.ndarray:
-    """The split that the run has written down, or a new one, which it then writes down."""
-    if file.exists():
-        return read_splits(file, names)
-    splits = assign_splits(
-        len(names), split=split, group=group, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
-    )
-    write_splits(file, names, splits)
-    return splits
-
-
-def _read_sizes(rows: LandmarkTable) -> np.ndarray:
-    """(N, 2) width and height; raises DataError naming the lines whose images can't be read."""
-    sizes, faults = [], []
-    for line, path in zip(rows.rows, rows.images, strict=True):
-        try:
-            sizes.append(read_size(path))
-        except DataError as error:
-            faults.append(f"line {line}, column image: {error}")
-    if faults:
-        raise DataError.listing(rows.path, faults, "Replace these images or take their rows out.")
-    return np.array(sizes)
-
-
-def _read_listed(table: Path, lines: list[int], paths: list[Path], index: int) -> np.ndarray:
-    try:
-        return read_image(paths[index])
-    except DataError as error:
-        raise DataError(f"{table}: line {lines[index]}, column image: {error}") from None
-
-
-def _read_drawn(images: list[np.ndarray], index: int) -> np.ndarray:
+def read_drawn(images: list[np.ndarray], index: int) -> np.ndarray:
     return images[index]

@@ -23,12 +23,14 @@ def assign_splits(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    strata: Sequence[str] | None = None,
 ) -> np.ndarray:
     """(N,) of "train", "val" or "test". Rows of one group always go together.
 
     A given `split` is kept; if it has no val, `val_fraction` of its train rows becomes val.
     Otherwise test and then val are drawn at random, `round(N * fraction)` rows each and at least one; with groups,
-    whole ones up to the nearest count. The draw depends on `seed` and the names of the groups alone.
+    whole ones up to the nearest count; without groups but with `strata` (a class per row), each class gives its share
+    and keeps a train row. The draw depends on `seed` and the names of the groups alone.
     Raises `DataError` when train, or a val that was asked for, would be empty.
     """
     for key, fraction in (("val", val_fraction), ("test", test_fraction)):
@@ -40,17 +42,56 @@ def assign_splits(
     splits = np.array(["train"] * num_rows if split is None else split, dtype="<U5")
     # Rows without a group are groups of one.
     groups = np.arange(num_rows) if group is None else np.unique(np.array(group), return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(int(groups.max()) + 1 if num_rows else 0)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(int(groups.max()) + 1 if num_rows else 0)
+
+    def draw(fraction: float, of_rows: int, leave: int) -> np.ndarray:
+        free = splits == "train"
+        if group is None and strata is not None:
+            return _draw_evenly(free, np.array(strata), order, rng, max(1, round(of_rows * fraction)))
+        return _draw(free, groups, order, fraction, of_rows, leave)
+
     if split is None and test_fraction > 0:
         leave = 2 if val_fraction > 0 else 1
-        splits[_draw(splits == "train", groups, order, test_fraction, num_rows, leave)] = "test"
+        splits[draw(test_fraction, num_rows, leave)] = "test"
     if val_fraction > 0 and not (splits == "val").any():
         num_shared = num_rows if split is None else int((splits == "train").sum())
-        splits[_draw(splits == "train", groups, order, val_fraction, num_shared, leave=1)] = "val"
+        splits[draw(val_fraction, num_shared, 1)] = "val"
     for name in ("train", "val") if val_fraction > 0 else ("train",):
         if not (splits == name).any():
             raise DataError(_nothing_left(name, splits, groups, split is not None, val_fraction, test_fraction))
     return splits
+
+
+def written_or_drawn_splits(
+    file: Path,
+    names: list[str],
+    *,
+    split: list[str] | None,
+    group: list[str] | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    strata: Sequence[str] | None = None,
+) -> np.ndarray:
+    """The split that the run has written down, or a new one (see `assign_splits`)."""
+    if file.exists():
+        return read_splits(file, names)
+    return assign_splits(
+        len(names),
+        split=split,
+        group=group,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        strata=strata,
+    )
+
+
+def keep_splits(file: Path, names: list[str], splits: np.ndarray) -> None:
+    """Writes a run's split down, once."""
+    if not file.exists():
+        write_splits(file, names, splits)
 
 
 def write_splits(path: Path, image_names: Sequence[str], splits: Sequence[str] | np.ndarray) -> None:
@@ -123,6 +164,25 @@ def _draw(
     if not taken and most > 0:  # every group is more than twice the target: the smallest is the nearest
         taken.append(int(candidates[np.argmin(sizes[candidates])]))
     return np.isin(groups, taken) & free
+
+
+def _draw_evenly(
+    free: np.ndarray, strata: np.ndarray, order: np.ndarray, rng: np.random.Generator, num_drawn: int
+) -> np.ndarray:
+    """(N,) bool: `num_drawn` free rows, taken in `order` from each of the `strata` (N,) in proportion, never all of it.
+
+    Systematic sampling: row r (from 0) of the n in its stratum stands at (r + u) / n, with one random u in [0, 1) per
+    stratum, and those that stand lowest are taken. So also strata too small to give a whole row have their chance.
+    """
+    free_in_order = order[free[order]]
+    height = np.full(len(free), np.inf)
+    for stratum in np.unique(strata[free]):
+        rows = free_in_order[strata[free_in_order] == stratum]
+        height[rows[:-1]] = (np.arange(len(rows) - 1) + rng.random()) / len(rows)
+    lowest = np.argsort(height)[:num_drawn]
+    drawn = np.zeros(len(free), bool)
+    drawn[lowest[np.isfinite(height[lowest])]] = True
+    return drawn
 
 
 def _nothing_left(

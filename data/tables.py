@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data.cells import Cells, read_cells, read_numbers, read_text, read_words
-from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, quoted
+from data.cells import Cells, read_cells, read_numbers, read_text
+from data.errors import DataError, quoted
+from data.image_rows import read_image_rows, require_image_column
 from data.point_columns import point_columns, read_points
 
-# Where several of these columns exist, the first name listed here is taken.
-IMAGE_COLUMNS = ("image", "file", "filename", "path", "image_path")
-SPLIT_COLUMNS = ("split", "set")
-GROUP_COLUMNS = ("group", "patient", "patient_id")
 SPACING_COLUMNS = ("pixel_spacing_mm",)
-SPLIT_WORDS = {"train": "train", "dev": "val", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 OUTSIDE_TOLERANCE_PX = 1.0
 
 
@@ -53,24 +48,17 @@ def read_landmark_table(
     if pixel_spacing_mm is not None and not 0 < pixel_spacing_mm < np.inf:
         raise DataError(f"pixel_spacing_mm={pixel_spacing_mm} must be a positive number of mm per pixel")
     cells = read_cells(path)
-    image_column = cells.column(IMAGE_COLUMNS)
-    if image_column is None:
-        found = f"line {cells.header_line} has no image column, only {enumerated(cells.header)}"
-        raise DataError.listing(
-            path, [found], f"Name the column with the file names one of {enumerated(IMAGE_COLUMNS)}."
-        )
+    require_image_column(cells)
     names, columns, numbered = point_columns(cells)
     points = read_points(cells, columns)
     beside = path.parent / "landmark_names.txt"
     if numbered and beside.is_file():
         names = _read_landmark_names(beside, len(names))
     spacing_mm = _read_spacing(cells, pixel_spacing_mm)
-    split, group = _read_split(cells), read_words(cells, GROUP_COLUMNS, "Give every row its group.")
-    if split is not None and group is not None:
-        _check_groups_apart(cells, split, group)
-    image_names = read_words(cells, IMAGE_COLUMNS, "Give every row an image, or delete the row.") or []
-    images = _find_images(cells, image_column, image_names, None if root is None else Path(root))
-    return LandmarkTable(path, images, image_names, points, names, spacing_mm, split, group, cells.lines)
+    rows = read_image_rows(cells, root)
+    return LandmarkTable(
+        path, rows.images, rows.image_names, points, names, spacing_mm, rows.split, rows.group, cells.lines
+    )
 
 
 def check_points_inside(table: LandmarkTable, sizes: np.ndarray) -> None:
@@ -132,60 +120,6 @@ def _read_spacing(cells: Cells, default_mm: float | None) -> np.ndarray:
         faults = [f"{cells.at(i, column)} is {quoted(cells.rows[i][column])}" for i in bad]
         raise DataError.listing(cells.path, faults, "Spacing is mm per pixel and above 0; leave it empty if unknown.")
     return spacing_mm if default_mm is None else np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
-
-
-def _read_split(cells: Cells) -> list[str] | None:
-    column = cells.column(SPLIT_COLUMNS)
-    if column is None:
-        return None
-    words = [row[column] for row in cells.rows]
-    faults = [f"{cells.at(i, column)} is {quoted(w)}" for i, w in enumerate(words) if w.lower() not in SPLIT_WORDS]
-    if faults:
-        raise DataError.listing(cells.path, faults, f"Write one of {enumerated(SPLIT_WORDS)}.")
-    return [SPLIT_WORDS[word.lower()] for word in words]
-
-
-def _check_groups_apart(cells: Cells, split: list[str], group: list[str]) -> None:
-    first: dict[str, int] = {}
-    faults: dict[str, str] = {}
-    for i, name in enumerate(group):
-        j = first.setdefault(name, i)
-        if split[i] != split[j]:
-            where = f"line {cells.lines[j]} ({split[j]}) and line {cells.lines[i]} ({split[i]})"
-            faults.setdefault(name, f"group {quoted(name)} is on both sides of the split, {where}")
-    if faults:
-        raise DataError.listing(cells.path, list(faults.values()), "Keep all rows of a group in one split.")
-
-
-def _find_images(cells: Cells, column: int, names: list[str], root: Path | None) -> list[Path]:
-    folders = [cells.path.parent, cells.path.parent / "images"] if root is None else [root]
-    places = [os.path.abspath(folder) for folder in folders]
-    images: list[Path] = []
-    lost: list[int] = []
-    for i, name in enumerate(names):
-        candidates = [os.path.normpath(os.path.join(place, name)) for place in places]
-        found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
-        if found is None:
-            lost.append(i)
-        images.append(Path(found or candidates[0]))
-    if lost:
-        # Only what is shown is searched for near names: a wrong root loses every row.
-        hints = {
-            i: next(filter(None, (did_you_mean(Path(p, names[i])) for p in places)), "") for i in lost[:MAX_LISTED]
-        }
-        faults = [f"{cells.at(i, column)}: image {quoted(names[i])} not found{hints.get(i, '')}" for i in lost]
-        looked = [place if os.path.isdir(place) else f"{place} (no such folder)" for place in places]
-        raise DataError.listing(
-            cells.path, faults, f"Looked in {enumerated(looked)}; mend the name or name the image folder."
-        )
-    first: dict[Path, int] = {}
-    faults = []
-    for i, image in enumerate(images):
-        if (j := first.setdefault(image, i)) != i:
-            faults.append(f"{cells.at(i, column)}: image {quoted(names[i])} is already on line {cells.lines[j]}")
-    if faults:
-        raise DataError.listing(cells.path, faults, "Keep one row per image.")
-    return images
 
 
 def _read_landmark_names(path: Path, num_landmarks: int) -> list[str]:

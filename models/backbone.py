@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +40,7 @@ class Backbone(nn.Module):
             FeatureLevel(channels, stride)
             for channels, stride in zip(net.feature_info.channels(), net.feature_info.reduction(), strict=True)
         ]
-        for key in ("mean", "std"):
-            value = torch.tensor(net.pretrained_cfg[key], dtype=torch.float32)
-            self.register_buffer(key, value.view(1, 3, 1, 1) * 255, persistent=True)
+        register_normalisation(self, net.pretrained_cfg)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         normalised = (images.float() - self.mean) / self.std
@@ -59,6 +59,13 @@ def check_name(name: str) -> None:
         raise ValueError(f"model.backbone={name} has a tag that timm does not know; choose one of {choices}")
 
 
+def register_normalisation(module: nn.Module, pretrained: dict[str, Any]) -> None:
+    """Give the module the buffers mean and std, (1, 3, 1, 1) of values from 0 to 255, that the weights came with."""
+    for key in ("mean", "std"):
+        value = torch.tensor(pretrained[key], dtype=torch.float32)
+        module.register_buffer(key, value.view(1, 3, 1, 1) * 255, persistent=True)
+
+
 def create_features(name: str, weights: str, input_size: tuple[int, int]) -> Any:
     """The timm model as a feature pyramid, filled with `weights` (none, bundled, hub or a file).
 
@@ -67,27 +74,46 @@ def create_features(name: str, weights: str, input_size: tuple[int, int]) -> Any
     Raises:
         ValueError: the model can't take such an input, or would cut off a part of the last patches.
     """
-    height, width = input_size
-    given = f"data.input_height={height} data.input_width={width}"
-    options = {"img_size": input_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
-    try:
-        net: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
-        patch = min(net.feature_info.reduction())
-        if options and (height % patch or width % patch):
-            raise ValueError(f"patches of {patch} px must fill it")
-        _try_out(net, input_size)
-    except (RuntimeError, AssertionError, AttributeError, NotImplementedError, ValueError) as error:
-        raise ValueError(
-            f"model.backbone={name} gives no feature maps for {given} ({first_line(error)}); "
-            "try multiples of 32, a larger or square input, or another model"
-        ) from error
+    options = {"features_only": True, **size_options(name, input_size)}
+    with refused_inputs_explained(name, input_size):
+        net: Any = timm.create_model(name, pretrained=False, **options)
+        check_patches(name, input_size, net.feature_info.reduction())
+        try_out(net, input_size)
     load_weights(net, name, weights, options)
     return net
 
 
-def _try_out(net: nn.Module, input_size: tuple[int, int]) -> None:
-    """Raises what the net raises for inputs of this size. In eval, so that statistics and random numbers stay."""
+def size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:
+    """What timm must know of the input before it creates the model."""
+    return {"img_size": input_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+
+
+def check_patches(name: str, input_size: tuple[int, int], reductions: list[int]) -> None:
+    """Raises ValueError where a transformer would cut off a part of the last patches."""
+    height, width = input_size
+    patch = min(reductions, default=1)
+    if size_options(name, input_size) and (height % patch or width % patch):
+        raise ValueError(f"patches of {patch} px must fill it")
+
+
+@contextmanager
+def refused_inputs_explained(name: str, input_size: tuple[int, int]) -> Iterator[None]:
+    """Turns what timm and torch raise for an input that the model can't take into a ValueError for people."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, AttributeError, NotImplementedError, ValueError) as error:
+        height, width = input_size
+        raise ValueError(
+            f"model.backbone={name} gives no feature maps for data.input_height={height} data.input_width={width} "
+            f"({first_line(error)}); try multiples of 32, a larger or square input, or another model"
+        ) from error
+
+
+def try_out(net: nn.Module, input_size: tuple[int, int]) -> Any:
+    """What the net answers to an input of this size; raises what it raises. In eval, so that statistics and random
+    numbers stay."""
     net.eval()
     with torch.no_grad():
-        net(torch.zeros(1, 3, *input_size))
+        answer = net(torch.zeros(1, 3, *input_size))
     net.train()
+    return answer

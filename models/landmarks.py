@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from models.backbone import Backbone
 from models.decoders import DECODERS
 from models.heatmaps import local_expectation, parabola_peak, to_pixels
+from models.precision import full_precision
 
 # Cells around a map's peak that are looked at: while training the whole peak (4 sigma of the default target), so that
 # the expectation is unbiased; to decode only its top, which is exact for any radius and least disturbed by the tails.
@@ -28,11 +28,6 @@ class LandmarkOutput:
     coarse: Tensor | None = None
     log_heatmaps: Tensor | None = None
     stride: int = 1
-
-
-def full_precision(like: Tensor) -> AbstractContextManager[object]:
-    """Autocast off: bfloat16's 8 bits resolve no more than 2 px of 512, float16's 11 bits 1/4 px."""
-    return torch.autocast(like.device.type, enabled=False)
 
 
 class HeatmapHead(nn.Module):

@@ -36,7 +36,8 @@ def check_weights(name: str, source: str) -> None:
 
 
 def load_weights(net: nn.Module, name: str, source: str, options: dict[str, Any]) -> None:
-    """Fill `net`, the feature pyramid of timm model `name` that was created with `options`.
+    """Fill `net`, the timm model `name` that was created with `options`: a feature pyramid, or whole but for its
+    classifier.
 
     Raises:
         ValueError: the source has no such weights, can't be reached or read, or lacks tensors that the model needs.
@@ -128,7 +129,7 @@ def _load_pickle(path: Path) -> Any:
 def _hub_state(name: str, options: dict[str, Any]) -> dict[str, Tensor]:
     try:
         _check_hub(timm.get_pretrained_cfg(name))
-        return dict(timm.create_model(name, pretrained=True, features_only=True, **options).state_dict())
+        return dict(timm.create_model(name, pretrained=True, **options).state_dict())
     except Exception as error:  # no network, no such repository, a broken download: the HTTP client's own errors
         raise ValueError(
             f"model.weights=hub: the weights of {name} can't be fetched "

@@ -42,11 +42,15 @@ def compose(*overrides: str) -> DictConfig:
         return hydra.compose("config", overrides=list(overrides))
 
 
-def run_in_process(path: Path, *overrides: str) -> float:
+# The same for classes and numbers.
+TINY_LABELS = tuple(text for text in TINY if text != "model.width=8")
+
+
+def run_in_process(path: Path, *overrides: str, tiny: tuple[str, ...] = TINY) -> float:
     """A tiny run in this process, in the folder `path`."""
     from trainer.train import train
 
-    given = [*TINY, *overrides]
+    given = [*tiny, *overrides]
     composed = compose(*given)
     return train(to_train_config(composed), RunDir(path), composed, given)
 

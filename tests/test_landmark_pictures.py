@@ -10,13 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 from trainer.tasks.landmark_metrics import per_landmark_table
-from trainer.tasks.landmark_pictures import (
-    choose_samples,
-    draw_overlay,
-    plot_landmark_errors,
-    shortened,
-    write_overlays,
-)
+from trainer.tasks.landmark_pictures import draw_overlay, plot_landmark_errors, write_overlays
+from trainer.tasks.sheets import choose_samples, shortened
 
 IMAGE = np.full((40, 30), 90, np.uint8)
 

@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from models.landmarks import LandmarkOutput
+from trainer.tasks.landmark_losses import PointLoss
 from trainer.tasks.landmark_metrics import landmark_metrics, normalisers, per_landmark_table, success_rate
-from trainer.tasks.landmarks import LandmarkTask, PointLoss
+from trainer.tasks.landmarks import LandmarkTask
 
 
 def build_task(**changes: object) -> LandmarkTask:

@@ -9,7 +9,7 @@ import torch
 
 from data.augmentation import Augmentation
 from data.datasets import LandmarkDataset
-from data.loaders import FixedOrder, TrainingOrder, build_loader, updates_per_epoch
+from data.loaders import FixedOrder, TrainingOrder, balancing_weights, build_loader, updates_per_epoch
 from data.records import LandmarkRecords
 
 EVERYTHING = Augmentation(
@@ -193,3 +193,56 @@ def test_evaluation_takes_every_record_once_in_table_order(count, sizes):
     assert [len(batch) for batch in batches] == sizes
     assert len(order) == len(sizes)
     assert [key for batch in batches for key in batch] == [(0, int(index)) for index in indices]
+
+
+def balanced(start: int = 0) -> TrainingOrder:
+    indices = np.arange(100, 150)  # 40 of one class, 8 of another, 2 of a third
+    return TrainingOrder(
+        indices,
+        batch_size=5,
+        batches_per_epoch=10,
+        seed=2,
+        first_epoch=3,
+        start=start,
+        stop=400,
+        weights=balancing_weights(np.repeat([4, 0, 1], [40, 8, 2])),
+    )
+
+
+def test_balancing_shows_each_class_equally_often_in_as_many_draws():
+    batches = list(balanced())
+    assert len(batches) == 400
+    drawn = np.array([key[1] for batch in batches for key in batch])
+    assert len(drawn) == 2000
+    shares = np.histogram(drawn, [100, 140, 148, 150])[0] / len(drawn)
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.04)  # 3.8 standard errors
+    np.testing.assert_allclose(balancing_weights(np.array([2, 2, 7])), [0.5, 0.5, 1.0])
+
+
+def test_a_balanced_order_entered_anywhere_is_the_rest_of_the_whole_one():
+    whole = list(balanced())
+    for start in (1, 9, 10, 37):
+        assert list(balanced(start)) == whole[start:]
+
+
+def test_an_image_that_comes_again_in_an_epoch_has_a_key_and_a_view_of_its_own():
+    keys = [key for batch in list(balanced())[:10] for key in batch]
+    assert len(set(keys)) == len(keys) == 50
+    of_one = [key for key in keys if key[1] == 148]
+    assert of_one == [(3, 148), *((3, 148, times) for times in range(1, len(of_one)))]
+    assert len(of_one) > 2
+
+
+def keyed(keys: list[tuple[int, ...]], samples: list[dict[str, torch.Tensor]]) -> list[tuple[tuple[int, ...], int]]:
+    return [(key, int(sample["index"])) for key, sample in zip(keys, samples, strict=True)]
+
+
+def test_a_collate_is_given_the_keys_of_its_samples_also_by_workers():
+    order = order_of(7, 2, epochs=2)
+    for workers in (0, 2):
+        batches = list(build_loader(dataset_of(records_of(7)), order, workers=workers, collate=keyed))
+        assert batches == [[(key, key[1]) for key in batch] for batch in order]
+
+
+def test_evaluation_can_ask_for_a_view():
+    assert list(FixedOrder(np.array([4, 6, 9]), 2, view=3)) == [[(3, 4), (3, 6)], [(3, 9)]]

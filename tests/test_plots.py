@@ -23,6 +23,9 @@ from trainer.plots import (
     thinned,
 )
 from trainer.schedules import ConstantSchedule, CosineSchedule, CyclicalSchedule, Schedule
+from trainer.tasks.task import Curves
+
+ERRORS = Curves("radial error", "mm", {"mre_mm": "mean radial error", "median_mm": "median radial error"}, shares=False)
 
 
 def clr(base_lr: float, max_lr: float, step_size: int) -> CyclicalSchedule:
@@ -213,7 +216,9 @@ def test_thinned_lines_keep_ends_and_extremes(length: int) -> None:
 @pytest.mark.parametrize("baseline", [9.6, 60.0])
 def test_metrics_show_losses_errors_baseline_and_best_epoch(tmp_path: Path, baseline: float) -> None:
     metrics = metrics_of(3, 9)
-    figure = plot_metrics(tmp_path / "metrics.png", metrics, unit="mm", baseline=baseline, best_epoch=11)
+    figure = plot_metrics(
+        tmp_path / "metrics.png", metrics, curves=ERRORS, baseline=("mean shape", baseline), best_epoch=11
+    )
     losses, errors = figure.axes
     for axes, columns in ((losses, ("train_loss", "val_loss")), (errors, ("mre_mm", "median_mm"))):
         for line, column in zip(axes.get_lines(), columns, strict=False):
@@ -222,15 +227,24 @@ def test_metrics_show_losses_errors_baseline_and_best_epoch(tmp_path: Path, base
         assert vertical_lines(axes) == [11]
     low, high = errors.get_ylim()
     assert low < metrics["median_mm"].min() < baseline < high
-    assert {"best (epoch 11)", f"mean shape, untrained ({baseline:.2f} mm)"} <= texts(figure)
+    assert {"best (epoch 11)", "mean shape"} <= texts(figure)
     assert_only_a_wide_png(tmp_path / "metrics.png")
 
 
 @pytest.mark.parametrize("epochs", [(0, 1), (2, 300)])
 def test_metrics_without_validation_show_the_loss_alone(tmp_path: Path, epochs: tuple[int, int]) -> None:
     metrics = metrics_of(*epochs)[["epoch", "phase", "train_loss"]]
-    figure = plot_metrics(tmp_path / "metrics.png", metrics, unit="px", baseline=None, best_epoch=None)
+    figure = plot_metrics(tmp_path / "metrics.png", metrics, curves=ERRORS, baseline=None, best_epoch=None)
     (axes,) = figure.axes
     assert drawn(axes, GRAY) == dict(zip(metrics["epoch"], metrics["train_loss"], strict=True))
     assert texts(figure) == {"training loss", *metrics["phase"]}
     assert_only_a_wide_png(tmp_path / "metrics.png")
+
+
+def test_shares_are_drawn_on_an_axis_from_0_to_1(tmp_path: Path) -> None:
+    metrics = metrics_of(0, 12).assign(accuracy=np.linspace(0.01, 0.9, 12))
+    curves = Curves("share", "", {"accuracy": "accuracy", "absent": "absent"}, shares=True)
+    figure = plot_metrics(tmp_path / "m.png", metrics, curves=curves, baseline=("guess", 0.2), best_epoch=3)
+    axes = figure.axes[1]
+    assert (axes.get_ylim(), axes.get_yscale(), axes.get_ylabel()) == ((0, 1), "linear", "share")
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), metrics["accuracy"])

@@ -168,3 +168,69 @@ def test_a_missing_splits_file_is_an_error_with_the_nearest_name(tmp_path):
     write_splits(tmp_path / "splits.csv", ["a"], ["train"])
     with pytest.raises(DataError, match=r"split\.csv: file not found \(did you mean splits\.csv"):
         read_splits(tmp_path / "split.csv", ["a"])
+
+
+STRATA = st.lists(st.sampled_from("abc"), min_size=4, max_size=60).filter(lambda s: len(set(s)) >= 2)
+
+
+@given(strata=STRATA, val_fraction=st.floats(0.05, 0.5), seed=st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_each_class_keeps_a_train_row_and_gives_its_share(strata, val_fraction, seed):
+    rows = np.array(strata)
+    options = {"split": None, "group": None, "val_fraction": val_fraction, "test_fraction": 0.0, "seed": seed}
+    splits = assign_splits(len(rows), strata=strata, **options)
+    for name in set(strata):
+        of_class = rows == name
+        wanted, drawn = of_class.sum() * val_fraction, (splits[of_class] == "val").sum()
+        assert abs(drawn - wanted) <= 1 + of_class.mean() * 7  # 3 classes, each off by at most one, and rounding
+        assert (splits[rows == name] == "train").any()
+    singles = sum(np.unique(rows, return_counts=True)[1] - 1)
+    assert (splits == "val").sum() == min(max(1, round(len(rows) * val_fraction)), singles)
+
+
+def test_a_class_of_one_row_is_trained_on():
+    for seed in range(10):
+        splits = assign_splits(
+            9,
+            split=None,
+            group=None,
+            val_fraction=0.4,
+            test_fraction=0.2,
+            seed=seed,
+            strata=["a"] * 4 + ["b"] * 4 + ["c"],
+        )
+        assert splits[8] == "train"
+        assert count(splits) == (3, 4, 2)
+
+
+def test_shares_by_class_are_drawn_at_random_and_within_the_train_rows_of_a_given_split():
+    strata = ["a", "b"] * 10
+    split = ["train"] * 12 + ["test"] * 8
+    drawn = [
+        assign_splits(20, split=split, group=None, val_fraction=0.34, test_fraction=0.0, seed=seed, strata=strata)
+        for seed in range(5)
+    ]
+    for splits in drawn:
+        assert count(splits) == (8, 4, 8)
+        assert np.bincount(np.flatnonzero(splits == "val") % 2).tolist() == [2, 2]
+    assert len({tuple(splits) for splits in drawn}) > 1
+
+
+def test_groups_stay_together_whatever_their_classes():
+    group = [f"p{i // 2}" for i in range(20)]
+    splits = assign_splits(
+        20, split=None, group=group, val_fraction=0.3, test_fraction=0.0, seed=0, strata=["a", "b"] * 10
+    )
+    np.testing.assert_array_equal(splits, assign(20, group=group, val_fraction=0.3))
+
+
+def test_classes_too_small_for_a_row_of_validation_each_have_their_chance():
+    strata = ["big"] * 70 + [name for name in "abcdefghij" for _ in range(3)]
+    chosen = []
+    for seed in range(40):
+        splits = assign_splits(
+            100, split=None, group=None, val_fraction=0.1, test_fraction=0.0, seed=seed, strata=strata
+        )
+        assert count(splits) == (90, 10, 0)
+        chosen.append((splits[:70] == "val").sum())
+    assert 6 < np.mean(chosen) < 8

@@ -34,9 +34,7 @@ def prepared(tmp_path: Path, *overrides: str) -> tuple[TrainState, RunData, Upda
     torch.manual_seed(config.seed)
     compute = build_compute("cpu", config.precision, channels_last=False)
     data = _build_data(config, RunDir(tmp_path))
-    task = config.task.build(
-        landmark_names=data.records.landmark_names, in_mm=True, validates=True, refinement_weight=0.0
-    )
+    task = config.task.build(config, data)
     state = _build_state(config, data, compute)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
     steps = {name: getattr(config.phases, name).epochs * data.updates_per_epoch for name in ("frozen", "finetune")}

@@ -15,7 +15,7 @@ from trainer.device import Compute
 from trainer.optimizers import gradient_norm, momentum_of, set_rates
 from trainer.schedules import Schedule
 from trainer.state import TrainState
-from trainer.tasks.landmarks import LandmarkTask
+from trainer.tasks.task import Task
 
 Batch = dict[str, Tensor]
 
@@ -44,7 +44,7 @@ class StepRecord:
 class UpdateRule:
     """How a batch becomes an update, whatever the phase."""
 
-    task: LandmarkTask
+    task: Task[Any]
     compute: Compute
     accumulation: int  # micro-batches summed
     clip_norm: float | None
@@ -72,7 +72,7 @@ def train_steps(
         for _ in range(rule.accumulation):
             batch = rule.compute.send(next(batches))
             with rule.compute.autocast():
-                output = state.model(batch["image"])
+                output = state.model(*(batch[name] for name in rule.task.inputs))
             loss = rule.task.loss(output, batch)
             state.scaler.scale(loss / rule.accumulation).backward()
             loss_sum += loss.item()
@@ -105,7 +105,7 @@ def train_steps(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[Batch], task: LandmarkTask, compute: Compute
+    model: nn.Module, batches: Iterable[Batch], task: Task[Any], compute: Compute
 ) -> tuple[float, dict[str, np.ndarray]]:
     """The mean loss over the images, and the task's predictions, row by row in the order of the batches.
 
@@ -119,7 +119,7 @@ def evaluate(
     for cpu_batch in batches:
         batch = compute.send(cpu_batch)
         with compute.autocast():
-            output = model(batch["image"])
+            output = model(*(batch[name] for name in task.inputs))
         losses.append(task.loss(output, batch).item())
         counts.append(len(batch["image"]))
         parts.append(task.predictions(output, batch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,19 @@ from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from data.datasets import mean_shape
 from trainer import checkpoint
 from trainer.loop import UpdateRule, evaluate
 from trainer.phases import Phase
-from trainer.plots import plot_landmark_errors, plot_learning_rates, plot_loss, plot_metrics
+from trainer.plots import plot_learning_rates, plot_loss, plot_metrics
 from trainer.progress import clock
-from trainer.report import write_report
+from trainer.range_test.outcome import range_test_pictures, read_findings
+from trainer.report import shown, write_report
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState
-from trainer.tasks.landmark_pictures import write_overlays
-from trainer.tasks.landmarks import LandmarkTask
+from trainer.tasks.task import Predictions, Task
 
 log = logging.getLogger(__name__)
 
@@ -40,40 +41,54 @@ def write_outcome(
     rule: UpdateRule,
     composed: DictConfig,
     warnings: list[str],
+    *,
+    num_views: int,
 ) -> None:
-    """Judge the best weights on every split but the training split (on that one where there is no other)."""
+    """Judge the best weights on every split but the training split (on that one where there is no other).
+
+    `num_views` of each image are predicted and averaged.
+    """
     task = rule.task
     assert state.best is not None
     weights = state.evaluated_model
     kept = {key: value.clone() for key, value in weights.state_dict().items()}
     checkpoint.load_weights(run_dir.best_weights, weights)
     splits = [split for split in ("val", "test") if len(data.records.indices(split))] or ["train"]
-    judged = {split: evaluate(weights, data.evaluation_batches(split), task, rule.compute)[1] for split in splits}
+    judged = {split: _judge(weights, data, split, rule, num_views) for split in splits}
     weights.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
 
-    tables = [task.table(predictions, data.records.image_names, split) for split, predictions in judged.items()]
+    tables = [task.table(predictions, data.records, split) for split, predictions in judged.items()]
     write_text(run_dir.predictions, pd.concat(tables).to_csv(index=False, float_format="%.4f"))
-    shown = judged[splits[0]]
-    per_landmark = task.per_landmark(shown)
+    first = judged[splits[0]]
     stages = _stages(state, data, task, splits, judged)
     history, metrics = pd.read_csv(run_dir.lr_history), pd.read_csv(run_dir.metrics)
     seconds = metrics.groupby("phase", sort=False)["seconds"].sum()
-    baseline = stages[0][1][f"mre_{task.unit}"]
 
     plot_learning_rates(run_dir.plots / "learning_rates.png", phases, history)
     plot_loss(run_dir.plots / "loss.png", history)
     plot_metrics(
-        run_dir.plots / "metrics.png", metrics, unit=task.unit, baseline=baseline, best_epoch=state.best["epoch"]
+        run_dir.plots / "metrics.png",
+        metrics,
+        curves=task.curves,
+        baseline=_baseline_line(stages[0], task),
+        best_epoch=state.best["epoch"],
     )
-    plot_landmark_errors(run_dir.plots / "landmark_errors.png", per_landmark, unit=task.unit)
-    overlays = write_overlays(
-        run_dir.plots, data.records.read, shown, data.records.image_names, unit=task.unit, count=task.num_overlays
-    )
+    names = [phase.name for phase in phases]
+    findings = read_findings(run_dir, names)
+    pictures = {
+        **range_test_pictures(run_dir, names),
+        "Planned learning rates": run_dir.plots / "schedule.png",
+        "Learning rates, planned and used": run_dir.plots / "learning_rates.png",
+        "Loss over iterations": run_dir.plots / "loss.png",
+        f"Loss and {task.curves.axis} over epochs": run_dir.plots / "metrics.png",
+        **task.pictures(run_dir.plots, first, data.records),
+    }
 
     results = {
         "monitor": task.monitor,
-        "unit": task.unit,
         "split": splits[0],
+        "verdict": task.verdict(stages[0][1], task.metrics(first)),
+        "columns": [asdict(column) for column in task.columns],
         "headline": [_headline(name, values, task) for name, values in stages],
         "metrics": {split: task.metrics(predictions) for split, predictions in judged.items()},
         "phases": state.phase_metrics,
@@ -82,21 +97,21 @@ def write_outcome(
         "seconds": round(state.seconds, 2),
         "seconds_per_phase": {str(name): round(float(rows), 2) for name, rows in seconds.items()},
         "learning_rates": _rate_summary(history),
-        "per_landmark": per_landmark.to_dict("records"),
+        **({"range_test": findings} if findings else {}),
+        "details": [
+            {
+                "title": detail.title,
+                "columns": [asdict(column) for column in detail.columns],
+                "rows": detail.rows.to_dict("records"),
+            }
+            for detail in task.details(first, data.records)
+        ],
         "warnings": warnings,
         "commands": {"resume": f"python -m trainer resume={shlex.quote(str(run_dir.path))}"},
         "environment": run_dir.read_environment(),
         "config": OmegaConf.to_container(composed, resolve=True),
     }
     write_json(run_dir.results, _json_numbers(results))
-    pictures = {
-        "Planned learning rates": run_dir.plots / "schedule.png",
-        "Learning rates, planned and used": run_dir.plots / "learning_rates.png",
-        "Loss over iterations": run_dir.plots / "loss.png",
-        "Loss and radial error over epochs": run_dir.plots / "metrics.png",
-        "Error per landmark": run_dir.plots / "landmark_errors.png",
-        **{f"{path.stem.removeprefix('overlays_').capitalize()} samples": path for path in overlays},
-    }
     write_report(
         run_dir.report,
         title=run_dir.path.name,
@@ -106,37 +121,35 @@ def write_outcome(
     _print_table(stages, task, state, run_dir)
 
 
+def _judge(model: nn.Module, data: RunData, split: str, rule: UpdateRule, num_views: int) -> Predictions:
+    views = [
+        evaluate(model, data.evaluation_batches(split, view), rule.task, rule.compute)[1] for view in range(num_views)
+    ]
+    return views[0] if num_views == 1 else rule.task.averaged(views)
+
+
 def _stages(
-    state: TrainState, data: RunData, task: LandmarkTask, splits: list[str], judged: dict[str, dict[str, np.ndarray]]
+    state: TrainState, data: RunData, task: Task[Any], splits: list[str], judged: dict[str, Predictions]
 ) -> list[Stage]:
     """The rows of the table that a run ends with, all on the first of the splits but for the last row's test."""
     assert state.best is not None
-    rows: list[Stage] = [("mean shape, untrained", task.metrics(_mean_shape_predictions(data, splits[0])))]
+    rows: list[Stage] = [(task.baseline_name, task.metrics(task.baseline(data.records, splits[0])))]
     rows += [(f"after {name}", values) for name, values in state.phase_metrics.items() if "val_loss" in values]
     rows.append((f"best (epoch {state.best['epoch']})", task.metrics(judged[splits[0]])))
     rows += [("best, on test", task.metrics(judged["test"]))] if splits[0] != "test" and "test" in judged else []
     return rows
 
 
-def _mean_shape_predictions(data: RunData, split: str) -> dict[str, np.ndarray]:
-    """The training split's mean landmarks, stretched to each image: what a run has to beat."""
-    indices = data.records.indices(split)
-    return {
-        "index": indices,
-        "points": mean_shape(data.records) * data.records.sizes[indices, None, :] - 0.5,
-        "truth": data.records.points[indices],
-        "spacing_mm": data.records.pixel_spacing_mm[indices],
-    }
+def _baseline_line(stage: Stage, task: Task[Any]) -> tuple[str, float]:
+    name, metrics = stage
+    drawn = next(iter(task.curves.lines))
+    style = next((column.style for column in task.columns if column.key == drawn), "number")
+    value = f"{shown(metrics[drawn], style)} {task.curves.unit}".rstrip()
+    return f"{name} ({value})", metrics[drawn]
 
 
-def _headline(stage: str, metrics: dict[str, float], task: LandmarkTask) -> dict[str, Any]:
-    return {
-        "stage": stage,
-        "mre": metrics[f"mre_{task.unit}"],
-        "median": metrics[f"median_{task.unit}"],
-        "sdr": {name.removeprefix("sdr_"): value for name, value in metrics.items() if name.startswith("sdr_")},
-        **({"nme": metrics["nme"]} if "nme" in metrics else {}),
-    }
+def _headline(stage: str, metrics: dict[str, float], task: Task[Any]) -> dict[str, Any]:
+    return {"stage": stage, **{column.key: metrics[column.key] for column in task.columns}}
 
 
 def _rate_summary(history: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
@@ -155,19 +168,13 @@ def _rate_summary(history: pd.DataFrame) -> dict[str, dict[str, float | int | No
     return summary
 
 
-def _print_table(stages: list[Stage], task: LandmarkTask, state: TrainState, run_dir: RunDir) -> None:
+def _print_table(stages: list[Stage], task: Task[Any], state: TrainState, run_dir: RunDir) -> None:
     table = Table(box=SIMPLE_HEAD)
-    successes = [name for name in stages[0][1] if name.startswith("sdr_")]
-    table.add_column(f"radial error, {task.unit}", no_wrap=True)
-    for heading in ("mean", "median", *(name.replace("sdr_", "<= ").removesuffix(task.unit) for name in successes)):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for column in task.columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     for stage, metrics in stages:
-        table.add_row(
-            stage,
-            f"{metrics[f'mre_{task.unit}']:.2f}",
-            f"{metrics[f'median_{task.unit}']:.2f}",
-            *(f"{100 * metrics[name]:.1f} %" for name in successes),
-        )
+        table.add_row(stage, *(shown(metrics[column.key], column.style) for column in task.columns))
     Console().print(table)
     log.info(
         "%d updates in %s; everything is in %s (open report.html)",

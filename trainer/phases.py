@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from trainer.run_dir import RunDir
 from trainer.schedules import Schedule
 from trainer.selection import epochs_since_best
 from trainer.state import TrainState
-from trainer.tasks.landmarks import LandmarkTask
+from trainer.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def run_phase(
         raise AssertionError("the frozen backbone changed")
 
 
-def _is_over(phase: Phase, state: TrainState, task: LandmarkTask, rule: StopRule) -> bool:
+def _is_over(phase: Phase, state: TrainState, task: Task[Any], rule: StopRule) -> bool:
     if state.phase_step >= phase.total_steps:
         return True
     patience = rule.early_stopping_epochs

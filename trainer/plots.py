@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from data.atomic import written_atomically
-from trainer.tasks.landmark_pictures import plot_landmark_errors as plot_landmark_errors
+from trainer.tasks.task import Curves
 
 if TYPE_CHECKING:
     from trainer.phases import Phase
@@ -29,6 +29,7 @@ MAX_MARKERS = 50  # a longer line is drawn without a marker at each of its point
 GROUP_COLORS = {"head": "#0072b2", "backbone": "#d55e00"}
 PHASE_COLORS = {"frozen": "#e4ebf3", "finetune": "#fcf3e3"}
 GRAY, RED, GREEN, BLUE = "#6b7280", "#c1121f", "#00795a", "#3a86c8"
+CURVE_LOOKS = ((GREEN, "-"), (BLUE, "--"), ("#b5179e", "-."))
 
 
 class RateLine(NamedTuple):
@@ -86,28 +87,34 @@ def plot_loss(path: Path, history: pd.DataFrame) -> Figure:
 
 
 def plot_metrics(
-    path: Path, metrics: pd.DataFrame, *, unit: str, baseline: float | None, best_epoch: int | None
+    path: Path,
+    metrics: pd.DataFrame,
+    *,
+    curves: Curves,
+    baseline: tuple[str, float] | None,
+    best_epoch: int | None,
 ) -> Figure:
-    """Losses and radial errors (px or mm) after every epoch in metrics.csv; `baseline`: the error of the mean shape."""
-    validated = f"mre_{unit}" in metrics
+    """Losses and a task's metrics after every epoch in metrics.csv; `baseline`: what it is called, and its metric."""
+    validated = bool(curves.lines.keys() & set(metrics.columns))
     figure, panels = _panels(5.6, height_ratios=(1, 1)) if validated else _panels(3.4)
     marker = "o" if len(metrics) <= MAX_MARKERS else ""
     for panel, column, label, color, style in (
         (0, "train_loss", "training loss", GRAY, "-"),
         (0, "val_loss", "validation loss", GREEN, "-"),
-        (1, f"mre_{unit}", "mean radial error", GREEN, "-"),
-        (1, f"median_{unit}", "median radial error", BLUE, "--"),
+        *((1, *line, *look) for line, look in zip(curves.lines.items(), CURVE_LOOKS, strict=False)),
     ):
         if column in metrics:
             x, y = metrics["epoch"], metrics[column]
             panels[panel].plot(x, y, style, color=color, label=label, marker=marker, markersize=3.5)
-    if validated and baseline is not None and np.isfinite(baseline):
-        label = f"mean shape, untrained ({baseline:.2f} {unit})"
-        panels[1].axhline(baseline, color="black", linewidth=1, linestyle="--", label=label)
-    for axes, name in zip(panels, ("loss", f"radial error ({unit})"), strict=False):
+    if validated and baseline is not None and np.isfinite(baseline[1]):
+        panels[1].axhline(baseline[1], color="black", linewidth=1, linestyle="--", label=baseline[0])
+    named = f"{curves.axis} ({curves.unit})" if curves.unit else curves.axis
+    for axes, name in zip(panels, ("loss", named), strict=False):
         # On a log axis a baseline far above the errors leaves them their room.
         drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
-        if not _set_log_if_wide(axes, drawn, ratio=10) and name != "loss":
+        if name != "loss" and curves.shares:
+            axes.set_ylim(0, 1)
+        elif not _set_log_if_wide(axes, drawn, ratio=10) and name != "loss":
             axes.set_ylim(bottom=0)
         axes.set_ylabel(name)
         if best_epoch is not None:

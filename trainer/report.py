@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -30,29 +30,14 @@ def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: M
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {filter_.__name__: filter_ for filter_ in (number, distance, rate, percent, plain, clock)}
+    environment.filters |= {filter_.__name__: filter_ for filter_ in (shown, number, rate, plain, clock)}
     page = environment.get_template(TEMPLATE.name).render(
         title=title,
         results=results,
-        verdict=verdict(results["headline"], results["unit"]),
         metrics=_metric_columns(results),
         pictures={caption: data_uri(file) for caption, file in pictures.items() if file.is_file()},
     )
     write_text(path, page)
-
-
-def verdict(headline: list[dict[str, Any]], unit: str) -> str:
-    """A sentence that compares the best weights with the first stage, the mean shape without training."""
-    baseline = headline[0]["mre"]
-    best = next((stage["mre"] for stage in headline if stage["stage"].startswith("best")), headline[-1]["mre"])
-    if not (_is_number(baseline) and _is_number(best)) or baseline == 0 or len(headline) < 2:
-        return "There is nothing to compare the result with."
-    errors = (
-        f"The mean radial error is {best:.2f} {unit}; the mean shape, without any training, has {baseline:.2f} {unit}"
-    )
-    if best >= baseline:
-        return f"{errors}. The run did not learn: it is no better than that."
-    return f"{errors}, so training removed {100 - 100 * best / baseline:.0f} % of the error."
 
 
 def number(value: Any) -> str:
@@ -65,6 +50,11 @@ def number(value: Any) -> str:
 def distance(value: Any) -> str:
     """px or mm to two places, so that a column lines up."""
     return f"{value:.2f}" if _is_number(value) else "–"
+
+
+def score(value: Any) -> str:
+    """A share or an R2 to three places."""
+    return f"{value:.3f}" if _is_number(value) else "–"
 
 
 def rate(lowest: Any, highest: Any) -> str:
@@ -82,6 +72,20 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {plain(child)}" for key, child in value.items())
     return ", ".join(plain(child) for child in value) if isinstance(value, list | tuple) else str(value)
+
+
+def shown(value: Any, style: str) -> str:
+    """A value in a cell of a column of this style, see trainer.tasks.task.Column."""
+    return STYLES[style](value)
+
+
+STYLES: dict[str, Callable[[Any], str]] = {
+    "distance": distance,
+    "score": score,
+    "percent": percent,
+    "number": number,
+    "text": str,
+}
 
 
 def data_uri(file: Path) -> str:

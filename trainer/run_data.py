@@ -1,28 +1,45 @@
-"""RunData: the records of a run and the batches that phases and evaluations take from them."""
+"""RunData: the records of a run and the batches that phases and evaluations take from them, whatever the task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from data.datasets import LandmarkDataset
-from data.loaders import FixedOrder, TrainingOrder, build_loader, iterate
-from data.records import LandmarkRecords
+from data.loaders import Collate, FixedOrder, TrainingOrder, build_loader, iterate, updates_per_epoch
+from trainer.config.run import TrainConfig
 from trainer.loop import Batch
 
 
-@dataclass(frozen=True)
+class Records(Protocol):
+    """What the records of every task have."""
+
+    @property
+    def image_names(self) -> list[str]: ...
+    @property
+    def sizes(self) -> np.ndarray: ...
+    @property
+    def splits(self) -> np.ndarray: ...
+    def indices(self, split: str) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunData:
-    records: LandmarkRecords
-    train: LandmarkDataset  # augmented
-    plain: LandmarkDataset  # as it is, for evaluation
+    records: Any  # LandmarkRecords or LabelRecords: Records, and what their task needs beyond
+    train: Dataset[dict[str, Tensor]]  # augmented
+    plain: Dataset[dict[str, Tensor]]  # as it is, for evaluation
     batch_size: int
     updates_per_epoch: int
     accumulation: int
     seed: int
     workers: int
+    views: Dataset[dict[str, Tensor]] | None = None  # several views of each record; view 0 is the plain one
+    weights: np.ndarray | None = None  # of the training records, to be drawn at these odds
+    collate: Collate | None = None  # of training batches
 
     @property
     def validates(self) -> bool:
@@ -38,14 +55,44 @@ class RunData:
             first_epoch=first_epoch,
             start=first_step * self.accumulation,
             stop=last_step * self.accumulation,
+            weights=self.weights,
         )
-        return iterate(build_loader(self.train, order, workers=self.workers))
+        return iterate(build_loader(self.train, order, workers=self.workers, collate=self.collate))
 
-    def evaluation_batches(self, split: str) -> Iterator[Batch]:
-        """Every record of a split once, in table order."""
-        return self.batches_of(self.records.indices(split))
+    def evaluation_batches(self, split: str, view: int = 0) -> Iterator[Batch]:
+        """Every record of a split once, in table order, as it is or in another view."""
+        return self.batches_of(self.records.indices(split), view)
 
-    def batches_of(self, indices: np.ndarray) -> Iterator[Batch]:
-        """These records once, in this order, as they are."""
-        order = FixedOrder(indices, self.batch_size)
-        return iterate(build_loader(self.plain, order, workers=self.workers))
+    def batches_of(self, indices: np.ndarray, view: int = 0) -> Iterator[Batch]:
+        """These records once, in this order, as they are or in another view."""
+        order = FixedOrder(indices, self.batch_size, view=view)
+        dataset = self.plain if view == 0 else self.views
+        assert dataset is not None
+        return iterate(build_loader(dataset, order, workers=self.workers))
+
+
+def run_data(
+    config: TrainConfig,
+    records: Records,
+    *,
+    train: Dataset[dict[str, Tensor]],
+    plain: Dataset[dict[str, Tensor]],
+    views: Dataset[dict[str, Tensor]] | None = None,
+    weights: np.ndarray | None = None,
+    collate: Collate | None = None,
+) -> RunData:
+    """The batches of these data sets, as many and as large as the config says."""
+    settings = config.data
+    return RunData(
+        records=records,
+        train=train,
+        plain=plain,
+        batch_size=settings.batch_size,
+        updates_per_epoch=updates_per_epoch(len(records.indices("train")), settings.batch_size, config.accumulation),
+        accumulation=config.accumulation,
+        seed=config.seed,
+        workers=settings.workers,
+        views=views,
+        weights=weights,
+        collate=collate,
+    )

@@ -28,6 +28,10 @@ class RunDir:
         return self.path / "splits.csv"
 
     @property
+    def labels(self) -> Path:
+        return self.path / "labels.json"
+
+    @property
     def lr_history(self) -> Path:
         return self.path / "lr_history.csv"
 

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from data.datasets import LandmarkDataset, mean_shape_in_input
-from data.loaders import updates_per_epoch
 from models.backbone import check_name
 from models.weights import check_weights
 from trainer import checkpoint
@@ -20,18 +18,19 @@ from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
 from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
-from trainer.errors import TrainingError
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
 from trainer.loop import UpdateRule
+from trainer.mapping import check_mapping, keep_mapping
 from trainer.outcome import write_outcome
 from trainer.phases import Phase, StopRule, freeze, run_phase
 from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
 from trainer.plots import plot_schedule
-from trainer.range_test.run import run_range_test
+from trainer.range_test.outcome import write_test_outcome
+from trainer.range_test.run import check_found, run_range_test
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
-from trainer.tasks.landmarks import LandmarkTask
+from trainer.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +53,8 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     # Data, task, model, optimizer state.
     torch.manual_seed(config.seed)
     data = _build_data(config, run_dir)
-    task = config.task.build(
-        landmark_names=data.records.landmark_names,
-        in_mm=data.records.in_mm,
-        validates=data.validates,
-        refinement_weight=config.model.refinement_weight,
-    )
+    task = config.task.build(config, data)
+    check_mapping(run_dir.labels, task.mapping)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
     state = _build_state(config, data, compute)
     if saved is not None:
@@ -69,6 +64,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - state.seconds
     _grant_steps(config, state, data, rule, deadline)
     _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
+    keep_mapping(run_dir.labels, task.mapping)
     if state.finished:
         log.info("%s is finished, nothing was changed; more epochs (where the schedule permits) go on", run_dir.path)
         return state.best_value
@@ -86,12 +82,15 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     for position, phase in enumerate(phases[first:], first):
         _enter(phase, state, config, saved)
         if config.range_test.tests(phase.name) and phase.name not in state.found_rates:
-            phases = _find_rates(phases, position, config, state, data, rule, run_dir)
+            run_range_test(phase, config, state, data, rule, run_dir)
+            if config.range_test.kind == "only" and phase.name == config.last_phase:
+                logs.close()
+                write_test_outcome(run_dir, config, state, overrides)
+                return math.nan
+            check_found(phase, config, state, run_dir)
+            phases = _plan(config, state, data, task, run_dir)
             phase = phases[position]
-        if config.range_test.kind == "only" and phase.name == config.last_phase:
-            logs.close()
-            log.info("range_test=only: no training follows; all is in %s", run_dir.path)
-            return math.nan
+            _advise(plan_warnings([phase], config))
         steps_after = sum(later.total_steps for later in phases[position + 1 :])
         run_phase(
             phase,
@@ -106,7 +105,16 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     logs.close()
 
     # What it came to.
-    write_outcome(run_dir, state, phases, data, rule, read_config(run_dir.config), plan_warnings(phases, config))
+    write_outcome(
+        run_dir,
+        state,
+        phases,
+        data,
+        rule,
+        read_config(run_dir.config),
+        plan_warnings(phases, config),
+        num_views=config.predict.tta,
+    )
     state.finished = True
     checkpoint.save(run_dir, state)
     return state.best_value
@@ -139,48 +147,11 @@ def _write_down(run_dir: RunDir, composed: DictConfig, overrides: list[str], *, 
 
 
 def _build_data(config: TrainConfig, run_dir: RunDir) -> RunData:
-    settings = config.data
-    records = settings.build(run_dir.splits)
-    augmentation = settings.augmentation.build(len(records.landmark_names), settings.folder)
-    train, plain = (
-        LandmarkDataset(
-            records,
-            input_size=(settings.input_height, settings.input_width),
-            fit=settings.fit,
-            augmentation=chosen,
-            seed=config.seed,
-            cache_gb=settings.cache_gb / 2,
-        )
-        for chosen in (augmentation, None)
-    )
-    num_train = len(records.indices("train"))
-    return RunData(
-        records=records,
-        train=train,
-        plain=plain,
-        batch_size=settings.batch_size,
-        updates_per_epoch=updates_per_epoch(num_train, settings.batch_size, config.accumulation),
-        accumulation=config.accumulation,
-        seed=config.seed,
-        workers=settings.workers,
-    )
+    return config.task.build_data(config, run_dir.splits)
 
 
 def _build_state(config: TrainConfig, data: RunData, compute: Compute) -> TrainState:
-    input_size = (config.data.input_height, config.data.input_width)
-    model = config.model.build(
-        mean_shape=mean_shape_in_input(data.records, input_size, config.data.fit),
-        input_size=input_size,
-        heatmap_loss=config.task.loss.heatmap,
-    )
-    coarsest = model.backbone.levels[-1].stride
-    images = min(config.data.batch_size, len(data.records.indices("train")))
-    if images == 1 and max(input_size) <= coarsest:
-        raise ValueError(
-            f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
-            f"single value; train on at least 2 images at a time, or on an input above {coarsest} px"
-        )
-    placed = compute.place(model)
+    placed = compute.place(config.task.build_model(config, data))
     return TrainState(placed, build_ema(placed, config.ema_decay), compute.grad_scaler())
 
 
@@ -198,7 +169,7 @@ def _grant_steps(
     state.planned_steps = planned
 
 
-def _plan(config: TrainConfig, state: TrainState, data: RunData, task: LandmarkTask, run_dir: RunDir) -> list[Phase]:
+def _plan(config: TrainConfig, state: TrainState, data: RunData, task: Task[Any], run_dir: RunDir) -> list[Phase]:
     """The phases, with schedules as far as their rates are known, which are drawn."""
     phases = build_phases(
         config,
@@ -213,49 +184,14 @@ def _plan(config: TrainConfig, state: TrainState, data: RunData, task: LandmarkT
     return phases
 
 
-def _find_rates(
-    phases: list[Phase],
-    position: int,
-    config: TrainConfig,
-    state: TrainState,
-    data: RunData,
-    rule: UpdateRule,
-    run_dir: RunDir,
-) -> list[Phase]:
-    """Test the phase at `position`; returns the phases with the schedule that this gives it.
-
-    Raises:
-        TrainingError: the phase has rates that the test was to find, and it found none.
-    """
-    phase = phases[position]
-    run_range_test(phase, config, state, data, rule, run_dir)
-    found = state.found_rates[phase.name]
-    scheduler = getattr(config.phases, phase.name).scheduler
-    if config.range_test.kind == "only" and phase.name == config.last_phase:
-        return phases
-    if lacking := [key for key in scheduler.auto_keys if key not in found]:
-        keys = " and ".join(f"phases.{phase.name}.scheduler.{key}=NUMBER" for key in lacking)
-        raise TrainingError(
-            f"the range test of phase {phase.name} found no {' and no '.join(lacking)} (see "
-            f"{run_dir.range_test(phase.name) / 'range_test.png'}). Give {keys}, or test with more "
-            "range_test.repeats or another range_test.signal"
-        )
-    for key in sorted(found.keys() - scheduler.auto_keys):
-        if hasattr(scheduler, key):
-            given = getattr(scheduler, key)
-            log.info(
-                "phases.%s: scheduler.%s=%g was given and is kept; found: %.3g", phase.name, key, given, found[key]
-            )
-    replanned = _plan(config, state, data, rule.task, run_dir)
-    for warning in plan_warnings(replanned[position : position + 1], config):
-        log.warning("advice: %s", warning)
-    return replanned
-
-
 def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], warnings: list[str]) -> None:
     counts = ", ".join(f"{len(data.records.indices(split))} {split}" for split in ("train", "val", "test"))
     plan = ", ".join(f"{phase.name} {phase.num_epochs} epochs = {phase.total_steps} updates" for phase in phases)
     log.info("%s\nimages: %s; plan: %s", run_dir.path, counts, plan)
+    _advise(warnings)
+
+
+def _advise(warnings: list[str]) -> None:
     for warning in warnings:
         log.warning("advice: %s", warning)
 

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 # These do not alter what a finished update was, or say only where and how fast the rest is computed.
-FREE_KEYS = ("resume", "data.workers", "data.cache_gb", "device", "early_stopping_epochs")
+FREE_KEYS = ("resume", "data.workers", "data.cache_gb", "device", "early_stopping_epochs", "predict.tta")
 EPOCH_KEYS = ("phases.frozen.epochs", "phases.finetune.epochs")
 
 

@@ -25,3 +25,11 @@ def check_not_negative(key: str, value: float | None) -> None:
 def check_fraction(key: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{key}={value} must lie in 0 to 1")
+
+
+def check_absent(group: str, settings: object, keys: Iterable[str], fits_not: str, fits: str) -> None:
+    """Raises ValueError where `settings`, of a config group, gives a value to a key that only other tasks know."""
+    for key in keys:
+        value = getattr(settings, key, None)
+        if value:
+            raise ValueError(f"{group}.{key}={value} does not fit {fits_not}, it is for {fits}; leave it out")

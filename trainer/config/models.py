@@ -11,20 +11,28 @@ from trainer.config.checks import check_choice, check_fraction, check_not_negati
 if TYPE_CHECKING:
     import numpy as np
 
+    from models.classifiers import LabelModel
     from models.landmarks import LandmarkModel
 
 
 @dataclass(kw_only=True)
-class ModelConfig(ABC):
+class ModelConfig:
     kind: str
     backbone: str
     weights: str
     dropout: float
+
+    def __post_init__(self) -> None:
+        check_fraction("model.dropout", self.dropout)
+
+
+@dataclass(kw_only=True)
+class LandmarkModelConfig(ModelConfig, ABC):
     refinement: bool
     refinement_weight: float
 
     def __post_init__(self) -> None:
-        check_fraction("model.dropout", self.dropout)
+        super().__post_init__()
         check_not_negative("model.refinement_weight", self.refinement_weight)
 
     @abstractmethod
@@ -33,7 +41,7 @@ class ModelConfig(ABC):
 
 
 @dataclass(kw_only=True)
-class HeatmapConfig(ModelConfig):
+class HeatmapConfig(LandmarkModelConfig):
     decoder: str
     stride: int
     width: int
@@ -63,7 +71,7 @@ class HeatmapConfig(ModelConfig):
 
 
 @dataclass(kw_only=True)
-class CoordinatesConfig(ModelConfig):
+class CoordinatesConfig(LandmarkModelConfig):
     hidden: int
 
     def __post_init__(self) -> None:
@@ -81,4 +89,55 @@ class CoordinatesConfig(ModelConfig):
             hidden=self.hidden,
             dropout=self.dropout,
             refinement=self.refinement,
+        )
+
+
+@dataclass(kw_only=True)
+class LabelModelConfig(ModelConfig, ABC):
+    @abstractmethod
+    def build(self, *, input_size: tuple[int, int], num_outputs: int, num_covariates: int) -> LabelModel:
+        """The network for classes or numbers; `input_size` is (height, width)."""
+
+
+@dataclass(kw_only=True)
+class ClassifierConfig(LabelModelConfig):
+    def build(self, *, input_size: tuple[int, int], num_outputs: int, num_covariates: int) -> LabelModel:
+        from models.classifiers import build_label_model
+
+        return build_label_model(
+            backbone=self.backbone,
+            weights=self.weights,
+            input_size=input_size,
+            num_outputs=num_outputs,
+            num_covariates=num_covariates,
+            head="pooled",
+            hidden=0,
+            embedding=0,
+            dropout=self.dropout,
+        )
+
+
+@dataclass(kw_only=True)
+class CovariateConfig(LabelModelConfig):
+    hidden: int
+    embedding: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("model.hidden", self.hidden)
+        check_positive("model.embedding", self.embedding)
+
+    def build(self, *, input_size: tuple[int, int], num_outputs: int, num_covariates: int) -> LabelModel:
+        from models.classifiers import build_label_model
+
+        return build_label_model(
+            backbone=self.backbone,
+            weights=self.weights,
+            input_size=input_size,
+            num_outputs=num_outputs,
+            num_covariates=num_covariates,
+            head="attention" if self.kind == "attention_covariate" else "covariate",
+            hidden=self.hidden,
+            embedding=self.embedding,
+            dropout=self.dropout,
         )

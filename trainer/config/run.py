@@ -7,22 +7,31 @@ from dataclasses import dataclass
 
 from trainer.config.checks import check_choice, check_positive
 from trainer.config.data import DataConfig
-from trainer.config.models import HeatmapConfig, ModelConfig
+from trainer.config.models import ModelConfig
 from trainer.config.phases import PHASE_NAMES, OptimizerConfig, PhasesConfig
 from trainer.config.range_test import RangeTestConfig
 from trainer.config.schedules import CosineConfig, SchedulerConfig
-from trainer.config.tasks import LandmarkTaskConfig
+from trainer.config.tasks import TaskConfig
+
+
+@dataclass(kw_only=True)
+class PredictConfig:
+    tta: int
+
+    def __post_init__(self) -> None:
+        check_positive("predict.tta", self.tta)
 
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    task: LandmarkTaskConfig
+    task: TaskConfig
     data: DataConfig
     model: ModelConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     range_test: RangeTestConfig
     phases: PhasesConfig
+    predict: PredictConfig
     seed: int
     device: str
     precision: str
@@ -87,12 +96,4 @@ class TrainConfig:
                     f"phases.{name}.epochs={phase.epochs} leaves nothing after "
                     f"scheduler.warmup_epochs={phase.scheduler.warmup_epochs}"
                 )
-        if isinstance(self.model, HeatmapConfig):
-            for name in ("input_height", "input_width"):
-                value = getattr(self.data, name)
-                if value % self.model.stride:
-                    raise ValueError(f"data.{name}={value} is not a multiple of model.stride={self.model.stride}")
-        has_heatmap = isinstance(self.model, HeatmapConfig) and self.task.loss.heatmap_weight > 0
-        refines = self.model.refinement and self.model.refinement_weight > 0
-        if not has_heatmap and not refines and self.task.loss.points_weight == 0:
-            raise ValueError(f"task.loss.points_weight=0.0 leaves model={self.model.kind} without a loss")
+        self.task.check(self)

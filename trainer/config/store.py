@@ -10,8 +10,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trainer.config.data import CsvConfig, PhantomConfig
-from trainer.config.models import CoordinatesConfig, HeatmapConfig
+from trainer.config.data import CsvConfig, ImageFolderConfig, PhantomConfig
+from trainer.config.label_tasks import ClassificationTaskConfig, RegressionTaskConfig
+from trainer.config.models import ClassifierConfig, CoordinatesConfig, CovariateConfig, HeatmapConfig
 from trainer.config.phases import PHASE_NAMES, AdamConfig, SgdConfig
 from trainer.config.range_test import RangeTestConfig
 from trainer.config.run import TrainConfig
@@ -26,9 +27,19 @@ from trainer.config.schedules import (
 from trainer.config.tasks import LandmarkTaskConfig
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "task": {"landmarks": LandmarkTaskConfig},
-    "data": {"phantom": PhantomConfig, "csv": CsvConfig},
-    "model": {"heatmap": HeatmapConfig, "coordinates": CoordinatesConfig},
+    "task": {
+        "landmarks": LandmarkTaskConfig,
+        "classification": ClassificationTaskConfig,
+        "regression": RegressionTaskConfig,
+    },
+    "data": {"phantom": PhantomConfig, "csv": CsvConfig, "image_folder": ImageFolderConfig},
+    "model": {
+        "heatmap": HeatmapConfig,
+        "coordinates": CoordinatesConfig,
+        "classifier": ClassifierConfig,
+        "covariate": CovariateConfig,
+        "attention_covariate": CovariateConfig,
+    },
     "optimizer": {"adamw": AdamConfig, "adam": AdamConfig, "sgd": SgdConfig},
     "scheduler": {
         "clr": ClrConfig,

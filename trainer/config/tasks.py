@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from trainer.config.checks import check_choice, check_not_negative, check_positive
+from trainer.config.checks import check_absent, check_choice, check_not_negative, check_positive
+from trainer.config.data import LandmarkData
+from trainer.config.models import HeatmapConfig, LandmarkModelConfig
 
 if TYPE_CHECKING:
-    from trainer.tasks.landmarks import LandmarkTask
+    from torch import nn
+
+    from trainer.config.run import TrainConfig
+    from trainer.run_data import RunData
+    from trainer.tasks.task import Task
+
+
+LABEL_KEYS = ("label", "covariates", "balance", "mixup")  # of data
+
+
+@dataclass(kw_only=True)
+class TaskConfig(ABC):
+    """What is learnt; it alone knows which data and models fit it, so the rest of a run needs no branch on its kind."""
+
+    kind: str
+    monitor: str | None
+
+    @abstractmethod
+    def check(self, config: TrainConfig) -> None:
+        """Raises ValueError, naming both keys, where another part of the run's config doesn't fit this task."""
+
+    @abstractmethod
+    def build_data(self, config: TrainConfig, splits_file: Path) -> RunData:
+        """Read what is to be learnt; the split is that of `splits_file` if it exists, else made and written there."""
+
+    @abstractmethod
+    def build_model(self, config: TrainConfig, data: RunData) -> nn.Module:
+        """The network, with the submodules backbone and head."""
+
+    @abstractmethod
+    def build(self, config: TrainConfig, data: RunData) -> Task[Any]:
+        """Loss, predictions and metrics."""
 
 
 @dataclass(kw_only=True)
@@ -31,13 +66,11 @@ class LandmarkLossConfig:
 
 
 @dataclass(kw_only=True)
-class LandmarkTaskConfig:
-    kind: str
+class LandmarkTaskConfig(TaskConfig):
     loss: LandmarkLossConfig
     sdr_thresholds: list[float]
     nme: str | None
     nme_landmarks: list[int] | None
-    monitor: str | None
     num_overlays: int
 
     def __post_init__(self) -> None:
@@ -54,21 +87,85 @@ class LandmarkTaskConfig:
             check_positive("task.sdr_thresholds", threshold)
         check_not_negative("task.num_overlays", self.num_overlays)
 
-    def build(
-        self, *, landmark_names: list[str], in_mm: bool, validates: bool, refinement_weight: float
-    ) -> LandmarkTask:
-        from trainer.tasks.landmarks import LandmarkTask, PointLoss
+    def check(self, config: TrainConfig) -> None:
+        data, model = config.data, config.model
+        if not isinstance(data, LandmarkData):
+            raise ValueError(f"data={data.kind} has no landmarks; choose task=classification, or data=csv")
+        check_absent("data", data, LABEL_KEYS, "task=landmarks", "task=classification and task=regression")
+        if data.augmentation.flip > 0 and data.augmentation.flip_pairs is None:
+            raise ValueError(
+                f"data.augmentation.flip={data.augmentation.flip} needs data.augmentation.flip_pairs: a file with a "
+                "line `i j` for each pair of landmarks that change sides in a mirror (or `none` if no landmark does)"
+            )
+        if config.predict.tta > 1:
+            raise ValueError(f"predict.tta={config.predict.tta} does not fit task=landmarks; leave it at 1")
+        if not isinstance(model, LandmarkModelConfig):
+            raise ValueError(f"model={model.kind} does not fit task=landmarks; choose model=heatmap or coordinates")
+        if isinstance(model, HeatmapConfig):
+            for name in ("input_height", "input_width"):
+                value = getattr(config.data, name)
+                if value % model.stride:
+                    raise ValueError(f"data.{name}={value} is not a multiple of model.stride={model.stride}")
+        has_heatmap = isinstance(model, HeatmapConfig) and self.loss.heatmap_weight > 0
+        refines = model.refinement and model.refinement_weight > 0
+        if not has_heatmap and not refines and self.loss.points_weight == 0:
+            raise ValueError(f"task.loss.points_weight=0.0 leaves model={model.kind} without a loss")
 
+    def build_data(self, config: TrainConfig, splits_file: Path) -> RunData:
+        from data.datasets import LandmarkDataset
+        from trainer.run_data import run_data
+
+        assert isinstance(config.data, LandmarkData)
+        records = config.data.landmark_records(splits_file)
+        settings = config.data.augmentation
+        augmentation = settings.build(settings.read_flip_pairs(len(records.landmark_names), config.data.folder))
+        train, plain = (
+            LandmarkDataset(
+                records,
+                input_size=config.data.input_size,
+                fit=config.data.fit,
+                augmentation=chosen,
+                seed=config.seed,
+                cache_gb=config.data.cache_gb / 2,
+            )
+            for chosen in (augmentation, None)
+        )
+        return run_data(config, records, train=train, plain=plain)
+
+    def build_model(self, config: TrainConfig, data: RunData) -> nn.Module:
+        from data.datasets import mean_shape_in_input
+
+        assert isinstance(config.model, LandmarkModelConfig)
+        input_size = config.data.input_size
+        model = config.model.build(
+            mean_shape=mean_shape_in_input(data.records, input_size, config.data.fit),
+            input_size=input_size,
+            heatmap_loss=self.loss.heatmap,
+        )
+        coarsest = model.backbone.levels[-1].stride
+        images = min(config.data.batch_size, len(data.records.indices("train")))
+        if images == 1 and max(input_size) <= coarsest:
+            raise ValueError(
+                f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
+                f"single value; train on at least 2 images at a time, or on an input above {coarsest} px"
+            )
+        return model
+
+    def build(self, config: TrainConfig, data: RunData) -> Task[Any]:
+        from trainer.tasks.landmark_losses import PointLoss
+        from trainer.tasks.landmarks import LandmarkTask
+
+        assert isinstance(config.model, LandmarkModelConfig)
         return LandmarkTask(
-            landmark_names=landmark_names,
-            in_mm=in_mm,
-            validates=validates,
+            landmark_names=data.records.landmark_names,
+            in_mm=data.records.in_mm,
+            validates=data.validates,
             heatmap_loss=self.loss.heatmap,
             heatmap_weight=self.loss.heatmap_weight,
             sigma=self.loss.sigma,
             point_loss=PointLoss(self.loss.points, self.loss.wing_width, self.loss.wing_curvature),
             points_weight=self.loss.points_weight,
-            refinement_weight=refinement_weight,
+            refinement_weight=config.model.refinement_weight,
             sdr_thresholds=tuple(self.sdr_thresholds),
             nme=self.nme,
             nme_landmarks=self.nme_landmarks,

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from trainer.config.run import TrainConfig
+from trainer.config.schedules import RATE_KEYS
+from trainer.errors import TrainingError
 from trainer.loop import UpdateRule
 from trainer.phases import Phase, fingerprint
 from trainer.progress import clock, epoch_progress
@@ -60,6 +62,29 @@ def run_range_test(
     stopped = f"; stopped: {finding.stop}" if finding.stop else ""
     took = clock(time.perf_counter() - begun)
     log.info("range test, %s: %s%s (%s, %s)", phase.name, finding.verdict, stopped, took, folder / "range_test.png")
+
+
+def check_found(phase: Phase, config: TrainConfig, state: TrainState, run_dir: RunDir) -> None:
+    """Say which found rates give way to given ones.
+
+    Raises:
+        TrainingError: the phase has rates that the test was to find, and it found none.
+    """
+    found = state.found_rates[phase.name]
+    scheduler = getattr(config.phases, phase.name).scheduler
+    if lacking := [key for key in scheduler.auto_keys if key not in found]:
+        keys = " and ".join(f"phases.{phase.name}.scheduler.{key}=NUMBER" for key in lacking)
+        raise TrainingError(
+            f"the range test of phase {phase.name} found no {' and no '.join(lacking)} (see "
+            f"{run_dir.range_test(phase.name) / 'range_test.png'}). Give {keys}, or test with more "
+            "range_test.repeats or another range_test.signal"
+        )
+    for key in RATE_KEYS:
+        if key in found and key not in scheduler.auto_keys and hasattr(scheduler, key):
+            given = getattr(scheduler, key)
+            log.info(
+                "phases.%s: scheduler.%s=%g was given and is kept; found: %.3g", phase.name, key, given, found[key]
+            )
 
 
 def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData) -> dict[str, Any]:

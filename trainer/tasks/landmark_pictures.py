@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from data.atomic import written_atomically
 from trainer.tasks.landmark_metrics import radial_errors
+from trainer.tasks.sheets import WIDTH_IN, choose_samples, fit_height, panels_for_images, shortened, show_image, write
 
-WIDTH_IN, DPI = 8.0, 150
 MAX_NUMBERED = 30  # landmarks; the numbers of more would hide the image
-MAX_SHOWN_PX = 1200  # of an image's longer side; more would not be seen
 TRUTH, PREDICTION = "#2bd94f", "#ff5a1f"
 GRAY, NAVY, SKY = "#6b7280", "#003452", "#9cc5e3"
 
@@ -51,7 +47,7 @@ def plot_landmark_errors(path: Path, table: pd.DataFrame, *, unit: str) -> Figur
     axes.set_axisbelow(True)
     axes.grid(axis="x", color="#d8dbe0", linewidth=0.7)
     figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9)
-    _write(figure, path)
+    write(figure, path)
     return figure
 
 
@@ -80,30 +76,15 @@ def write_overlays(
         if not rows:
             path.unlink(missing_ok=True)  # of an earlier part of the run
             continue
-        figure, panels = _grid(len(rows))
+        figure, panels = panels_for_images(len(rows))
         for axes, row in zip(panels, rows, strict=True):
             index = int(predictions["index"][row])
             title = f"{shortened(Path(image_names[index]).name, 30)}\nMRE {means[row]:.2f} {unit}"
             _draw(axes, read(index), predictions["points"][row], predictions["truth"][row], title)
         _finish(figure, panels)
-        _write(figure, path)
+        write(figure, path)
         paths.append(path)
     return paths
-
-
-def choose_samples(means: np.ndarray, count: int) -> dict[str, list[int]]:
-    """Rows of the mean errors (N,) for the sheets best, median and worst; worst begins with the greatest.
-
-    Of fewer than 3 * `count` finite ones each is chosen once: a third per sheet, what is left to best, then to worst.
-    """
-    order = [int(row) for row in np.argsort(means, kind="stable") if np.isfinite(means[row])]
-    best, worst, median = (min(count, (len(order) + more) // 3) for more in (2, 1, 0))
-    start = best + (len(order) - best - median - worst) // 2
-    return {
-        "best": order[:best],
-        "median": order[start : start + median],
-        "worst": order[::-1][:worst],
-    }
 
 
 def draw_overlay(
@@ -113,7 +94,7 @@ def draw_overlay(
 
     Up to 30 landmarks are numbered, from 0; `names` explain the numbers.
     """
-    figure, (axes,) = _grid(1)
+    figure, (axes,) = panels_for_images(1)
     _draw(axes, image, points, truth, title)
     _finish(figure, [axes])
     if names is not None and len(points) <= MAX_NUMBERED:
@@ -122,30 +103,9 @@ def draw_overlay(
     return figure
 
 
-def shortened(name: str, length: int) -> str:
-    """The name, with its middle left out if it is longer than `length`."""
-    return name if len(name) <= length else f"{name[: (length - 1) // 2]}…{name[-(length // 2) :]}"
-
-
-def _grid(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels for images, at most three beside each other."""
-    columns = count if count <= 3 else 2 if count == 4 else 3
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(max(WIDTH_IN, 3.6 * columns), 5 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for unused in panels[count:]:
-        unused.remove()
-    return figure, list(panels[:count])
-
-
 def _draw(axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, title: str) -> None:
     height, width = image.shape[:2]
-    shrink = MAX_SHOWN_PX / max(height, width)
-    if shrink < 1:
-        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    # Coordinates stay those of the original: integers are pixel centres.
-    extent, smooth = (-0.5, width - 0.5, height - 0.5, -0.5), "bicubic" if shrink > 2 else "auto"
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="equal", interpolation=smooth)
+    show_image(axes, image)
     joined = np.stack([truth, points], axis=1)
     for ends in joined[np.isfinite(joined).all(axis=(1, 2))]:
         axes.plot(*ends.T, color="#ffd23f", linewidth=1)
@@ -166,24 +126,10 @@ def _draw(axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, 
         low, high = max(low, -0.2 * size_px), min(high, 1.2 * size_px)
         axes.set_xlim(low, high) if axis == 0 else axes.set_ylim(high, low)
     axes.set_title(title, fontsize=9, parse_math=False)
-    axes.set(xticks=[], yticks=[], facecolor="#e5e7eb")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def _finish(figure: Figure, panels: list[Axes]) -> None:
     """Make the figure as tall as its images and their titles need, and add the legend."""
-    spec = panels[0].get_subplotspec()
-    assert spec is not None
-    rows, columns = spec.get_gridspec().get_geometry()
-    shapes = [abs(np.diff(axes.get_ylim())[0] / np.diff(axes.get_xlim())[0]) for axes in panels]
-    width = figure.get_figwidth()
-    panel_height = min(max(shapes), 1.6) * min(width / columns, 4.5)
-    figure.set_size_inches(width, rows * (panel_height + 0.5) + 0.4)
+    fit_height(figure, panels, extra_in=0.5)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-
-
-def _write(figure: Figure, path: Path) -> None:
-    with written_atomically(path) as aside:
-        figure.savefig(aside, dpi=DPI, format="png")

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from data.datasets import to_original
+from data.datasets import mean_shape, to_original
+from data.records import LandmarkRecords
 from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
 from models.landmarks import LandmarkOutput
+from trainer.tasks.landmark_losses import PointLoss
 from trainer.tasks.landmark_metrics import image_means, landmark_metrics, per_landmark_table, radial_errors
+from trainer.tasks.landmark_pictures import plot_landmark_errors, write_overlays
+from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
+from trainer.tasks.verdicts import verdict_of_errors
 
 
-@dataclass(frozen=True)
-class PointLoss:
-    """A loss of coordinate differences in input px, per landmark: mean over x and y."""
+class LandmarkTask(Task[LandmarkRecords]):
+    """Points in an image. Missing landmarks count nowhere."""
 
-    kind: str  # l1, smooth_l1, wing
-    wing_width: float
-    wing_curvature: float
-
-    def __call__(self, points: Tensor, target: Tensor) -> Tensor:
-        """(N, K, 2) and (N, K, 2) to (N, K)."""
-        if self.kind == "l1":
-            return (points - target).abs().mean(dim=-1)
-        if self.kind == "smooth_l1":
-            return F.smooth_l1_loss(points, target, reduction="none").mean(dim=-1)
-        return self._wing((points - target).abs()).mean(dim=-1)
-
-    def _wing(self, distance: Tensor) -> Tensor:
-        """Feng et al. 2018 (arXiv:1711.06753), equation 5: w ln(1 + d / epsilon) below w, d - C above."""
-        width, curvature = self.wing_width, self.wing_curvature
-        offset = width - width * math.log(1 + width / curvature)
-        return torch.where(distance < width, width * torch.log1p(distance / curvature), distance - offset)
-
-
-class LandmarkTask:
-    """What is learnt and how it is judged. Missing landmarks count nowhere."""
+    inputs = ("image",)
+    baseline_name = "mean shape, untrained"
 
     def __init__(
         self,
@@ -95,6 +79,31 @@ class LandmarkTask:
     def validation_columns(self) -> tuple[str, ...]:
         """What an evaluation adds to a row of metrics.csv."""
         return ("val_loss", *self.metric_names)
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def columns(self) -> list[Column]:
+        return [
+            Column(f"mre_{self.unit}", f"MRE ({self.unit})", "distance"),
+            Column(f"median_{self.unit}", "median", "distance"),
+            *self._success_columns,
+            *([Column("nme", "NME", "number")] if "nme" in self.metric_names else []),
+        ]
+
+    @property
+    def _success_columns(self) -> list[Column]:
+        return [
+            Column(f"sdr_{threshold:g}{self.unit}", f"≤ {threshold:g} {self.unit}", "percent")
+            for threshold in self.sdr_thresholds
+        ]
+
+    @property
+    def curves(self) -> Curves:
+        lines = {f"mre_{self.unit}": "mean radial error", f"median_{self.unit}": "median radial error"}
+        return Curves("radial error", self.unit, lines, shares=False)
 
     def summary(self, measured: dict[str, float]) -> str:
         """A line about an evaluation for a person who waits."""
@@ -159,7 +168,42 @@ class LandmarkTask:
             nme_landmarks=self.nme_landmarks,
         )
 
-    def per_landmark(self, predictions: dict[str, np.ndarray]) -> pd.DataFrame:
+    def averaged(self, views: Sequence[Predictions]) -> Predictions:
+        return {**views[0], "points": np.mean([view["points"] for view in views], axis=0)}
+
+    def baseline(self, records: LandmarkRecords, split: str) -> Predictions:
+        """The training split's mean landmarks, stretched to each image."""
+        indices = records.indices(split)
+        return {
+            "index": indices,
+            "points": mean_shape(records) * records.sizes[indices, None, :] - 0.5,
+            "truth": records.points[indices],
+            "spacing_mm": records.pixel_spacing_mm[indices],
+        }
+
+    def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
+        key = f"mre_{self.unit}"
+        return verdict_of_errors(
+            best[key], baseline[key], name="mean radial error", unit=self.unit, baseline_name="the mean shape"
+        )
+
+    def table(self, predictions: Predictions, records: LandmarkRecords, split: str) -> pd.DataFrame:
+        """Predicted coordinates in original px, errors per landmark and their mean."""
+        errors = radial_errors(predictions["points"], predictions["truth"])
+        if self.unit == "mm":
+            errors = errors * predictions["spacing_mm"][:, None]
+        columns: dict[str, object] = {
+            "image": [records.image_names[index] for index in predictions["index"]],
+            "split": split,
+            f"mre_{self.unit}": image_means(errors),
+        }
+        for landmark, name in enumerate(self.landmark_names):
+            columns[f"{name}_x"] = predictions["points"][:, landmark, 0]
+            columns[f"{name}_y"] = predictions["points"][:, landmark, 1]
+            columns[f"{name}_error_{self.unit}"] = errors[:, landmark]
+        return pd.DataFrame(columns)
+
+    def per_landmark(self, predictions: Predictions) -> pd.DataFrame:
         return per_landmark_table(
             predictions["points"],
             predictions["truth"],
@@ -169,21 +213,25 @@ class LandmarkTask:
             sdr_thresholds=self.sdr_thresholds,
         )
 
-    def table(self, predictions: dict[str, np.ndarray], image_names: Sequence[str], split: str) -> pd.DataFrame:
-        """A row per image: name, split, predicted coordinates in original px, errors per landmark and their mean."""
-        errors = radial_errors(predictions["points"], predictions["truth"])
-        if self.unit == "mm":
-            errors = errors * predictions["spacing_mm"][:, None]
-        columns: dict[str, object] = {
-            "image": [image_names[index] for index in predictions["index"]],
-            "split": split,
-            f"mre_{self.unit}": image_means(errors),
-        }
-        for landmark, name in enumerate(self.landmark_names):
-            columns[f"{name}_x"] = predictions["points"][:, landmark, 0]
-            columns[f"{name}_y"] = predictions["points"][:, landmark, 1]
-            columns[f"{name}_error_{self.unit}"] = errors[:, landmark]
-        return pd.DataFrame(columns)
+    def details(self, predictions: Predictions, records: LandmarkRecords) -> list[DetailTable]:
+        columns = [
+            Column("landmark", "landmark", "text"),
+            Column("count", "images", "number"),
+            Column(f"mre_{self.unit}", f"MRE ({self.unit})", "distance"),
+            Column(f"median_{self.unit}", "median", "distance"),
+            Column(f"p95_{self.unit}", "95th percentile", "distance"),
+            *self._success_columns,
+        ]
+        return [DetailTable("Every landmark", columns, self.per_landmark(predictions))]
+
+    def pictures(self, folder: Path, predictions: Predictions, records: LandmarkRecords) -> dict[str, Path]:
+        errors = folder / "landmark_errors.png"
+        plot_landmark_errors(errors, self.per_landmark(predictions), unit=self.unit)
+        overlays = write_overlays(
+            folder, records.read, predictions, records.image_names, unit=self.unit, count=self.num_overlays
+        )
+        captions = {f"{path.stem.removeprefix('overlays_').capitalize()} samples": path for path in overlays}
+        return {"Error per landmark": errors, **captions}
 
 
 def _mean_where(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""Image folders: one folder per class, in a folder per split or all in one tree."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import DataError, did_you_mean, enumerated, quoted
+from data.image_rows import SPLIT_WORDS
+from data.images import read_size
+from data.labels import Labels, classes_of, numbers_of
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".gif", ".webp"})
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """N images, in the order of their names."""
+
+    images: list[Path]
+    image_names: list[str]  # relative to the root, with / between folders
+    labels: Labels
+    split: list[str] | None  # train | val | test per image; None: the tree has no split folders
+    sizes: np.ndarray  # (N, 2) width, height
+
+
+def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
+    """The images under `root` in `<class>/` or `train/<class>/`, also those in deeper folders.
+
+    Raises DataError for a tree of another shape and for images that can't be read.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file, expected a folder" if root.exists() else f"no such folder{did_you_mean(root)}"
+        raise DataError(f"{root}: {what}. Name the folder that holds a folder of images for each class.")
+    by_split = _has_split_folders(root)
+    names, skipped, empty = _list_images(root)
+    if empty:
+        log.warning("%s: folders without any file: %s", root, enumerated(empty))
+    if skipped:
+        log.warning("%s: skipped %d files that are no images, such as %s", root, len(skipped), skipped[0])
+    layout = "<split>/<class>/<image>" if by_split else "<class>/<image>"
+    depth = 2 if by_split else 1
+    if faults := [f"{quoted(name)} lies in no class folder" for name in names if name.count("/") < depth]:
+        raise DataError.listing(root, faults, f"Images belong into {layout}.")
+    if not names:
+        raise DataError(f"{root}: no images in it ({enumerated(sorted(SUFFIXES))}). Put them into {layout}.")
+    parts = [name.split("/") for name in names]
+    split = [SPLIT_WORDS[part[0].lower()] for part in parts] if by_split else None
+    if split is not None and "train" not in split:
+        raise DataError(f"{root}: no images in {root / 'train'}. Put the training images into train/<class>/<image>.")
+    words = [part[depth - 1] for part in parts]
+    if numeric:
+        labels = Labels(root, names, numbers_of(root, names, words, decimal_comma=False), None)
+    else:
+        labels = classes_of(root, names, words, origin="data.root, which holds the class folders")
+    images = [Path(os.path.abspath(root / name)) for name in names]
+    return ImageFolder(images, names, labels, split, _read_sizes(root, images))
+
+
+def _has_split_folders(root: Path) -> bool:
+    """Whether the folders in `root` are splits; a class may be called train too, if it holds images itself."""
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    splits = [name for name in folders if name.lower() in SPLIT_WORDS]
+    if not any(_has_folders(root / name) for name in splits):
+        if splits and len(splits) == len(folders):
+            raise DataError(
+                f"{root}: {enumerated(splits)} hold no class folders. Images belong into <split>/<class>/<image>."
+            )
+        return False
+    if strangers := [name for name in folders if name not in splits]:
+        raise DataError(
+            f"{root}: folder {enumerated(strangers)} beside {enumerated(splits)}. Name split folders one of "
+            f"{enumerated(SPLIT_WORDS)}, and put class folders into them."
+        )
+    return True
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder))
+
+
+def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of the images under `root`, of the other files and of empty folders; hidden folders are left out."""
+    images: list[str] = []
+    others: list[str] = []
+    empty: list[str] = []
+    for place, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
+        above = os.path.join(os.path.realpath(place), "")
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and not above.startswith(os.path.join(os.path.realpath(os.path.join(place, name)), ""))  # a link upward
+        ]
+        if not folders and not files and Path(place) != root:
+            empty.append(Path(place).relative_to(root).as_posix())
+        for file in files:
+            name = Path(place, file).relative_to(root).as_posix()
+            is_image = not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
+            (images if is_image else others).append(name)
+    return sorted(images), sorted(others), sorted(empty)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def _read_sizes(root: Path, images: list[Path]) -> np.ndarray:
+    sizes, faults = [], []
+    for path in images:
+        try:
+            sizes.append(read_size(path))
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError.listing(root, faults, "Replace these images or take them out.")
+    return np.array(sizes)

@@ -1,0 +1,128 @@
+"""What tables of landmarks and of labels share: the image, split and group of each row, and reading its image."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.cells import Cells, read_words
+from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, quoted
+from data.images import read_image, read_size
+
+# Where several of these columns exist, the first name listed here is taken.
+IMAGE_COLUMNS = ("image", "file", "filename", "path", "image_path")
+SPLIT_COLUMNS = ("split", "set")
+GROUP_COLUMNS = ("group", "patient", "patient_id")
+SPLIT_WORDS = {"train": "train", "dev": "val", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """One row per image, in the order of the file."""
+
+    images: list[Path]  # absolute
+    image_names: list[str]  # as written in the table
+    split: list[str] | None  # train | val | test per row; None: the table has no split column
+    group: list[str] | None  # patient per row
+
+
+def read_image_rows(cells: Cells, root: Path | str | None) -> ImageRows:
+    """The images of a table, looked for under `root`, or else beside the table and in its folder `images`.
+
+    Raises `DataError` for images that are not there or there twice, and for groups on both sides of the split.
+    """
+    image_column = require_image_column(cells)
+    split, group = _read_split(cells), read_words(cells, GROUP_COLUMNS, "Give every row its group.")
+    if split is not None and group is not None:
+        _check_groups_apart(cells, split, group)
+    image_names = read_words(cells, IMAGE_COLUMNS, "Give every row an image, or delete the row.") or []
+    images = _find_images(cells, image_column, image_names, None if root is None else Path(root))
+    return ImageRows(images, image_names, split, group)
+
+
+def require_image_column(cells: Cells) -> int:
+    image_column = cells.column(IMAGE_COLUMNS)
+    if image_column is None:
+        found = f"line {cells.header_line} has no image column, only {enumerated(cells.header)}"
+        raise DataError.listing(
+            cells.path, [found], f"Name the column with the file names one of {enumerated(IMAGE_COLUMNS)}."
+        )
+    return image_column
+
+
+def read_sizes(table: Path, lines: list[int], images: list[Path]) -> np.ndarray:
+    """(N, 2) width and height of the images of a table; raises DataError naming the lines that can't be read."""
+    sizes, faults = [], []
+    for line, path in zip(lines, images, strict=True):
+        try:
+            sizes.append(read_size(path))
+        except DataError as error:
+            faults.append(f"line {line}, column image: {error}")
+    if faults:
+        raise DataError.listing(table, faults, "Replace these images or take their rows out.")
+    return np.array(sizes)
+
+
+def read_listed(table: Path, lines: list[int], images: list[Path], index: int) -> np.ndarray:
+    """The image of a row; a fault in it names the table and its line."""
+    try:
+        return read_image(images[index])
+    except DataError as error:
+        raise DataError(f"{table}: line {lines[index]}, column image: {error}") from None
+
+
+def _read_split(cells: Cells) -> list[str] | None:
+    column = cells.column(SPLIT_COLUMNS)
+    if column is None:
+        return None
+    words = [row[column] for row in cells.rows]
+    faults = [f"{cells.at(i, column)} is {quoted(w)}" for i, w in enumerate(words) if w.lower() not in SPLIT_WORDS]
+    if faults:
+        raise DataError.listing(cells.path, faults, f"Write one of {enumerated(SPLIT_WORDS)}.")
+    return [SPLIT_WORDS[word.lower()] for word in words]
+
+
+def _check_groups_apart(cells: Cells, split: list[str], group: list[str]) -> None:
+    first: dict[str, int] = {}
+    faults: dict[str, str] = {}
+    for i, name in enumerate(group):
+        j = first.setdefault(name, i)
+        if split[i] != split[j]:
+            where = f"line {cells.lines[j]} ({split[j]}) and line {cells.lines[i]} ({split[i]})"
+            faults.setdefault(name, f"group {quoted(name)} is on both sides of the split, {where}")
+    if faults:
+        raise DataError.listing(cells.path, list(faults.values()), "Keep all rows of a group in one split.")
+
+
+def _find_images(cells: Cells, column: int, names: list[str], root: Path | None) -> list[Path]:
+    folders = [cells.path.parent, cells.path.parent / "images"] if root is None else [root]
+    places = [os.path.abspath(folder) for folder in folders]
+    images: list[Path] = []
+    lost: list[int] = []
+    for i, name in enumerate(names):
+        candidates = [os.path.normpath(os.path.join(place, name)) for place in places]
+        found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+        if found is None:
+            lost.append(i)
+        images.append(Path(found or candidates[0]))
+    if lost:
+        # Only what is shown is searched for near names: a wrong root loses every row.
+        hints = {
+            i: next(filter(None, (did_you_mean(Path(p, names[i])) for p in places)), "") for i in lost[:MAX_LISTED]
+        }
+        faults = [f"{cells.at(i, column)}: image {quoted(names[i])} not found{hints.get(i, '')}" for i in lost]
+        looked = [place if os.path.isdir(place) else f"{place} (no such folder)" for place in places]
+        raise DataError.listing(
+            cells.path, faults, f"Looked in {enumerated(looked)}; mend the name or name the image folder."
+        )
+    first: dict[Path, int] = {}
+    faults = []
+    for i, image in enumerate(images):
+        if (j := first.setdefault(image, i)) != i:
+            faults.append(f"{cells.at(i, column)}: image {quoted(names[i])} is already on line {cells.lines[j]}")
+    if faults:
+        raise DataError.listing(cells.path, faults, "Keep one row per image.")
+    return images

@@ -1,0 +1,171 @@
+"""The regression task: losses of standardised numbers, predictions and metrics in the target's own unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.label_records import LabelRecords
+from models.classifiers import LabelOutput
+from trainer.tasks.label_metrics import by_group, regression_metrics
+from trainer.tasks.label_pictures import plot_bland_altman, plot_predicted_against_true
+from trainer.tasks.label_samples import number_samples
+from trainer.tasks.labels import (
+    SampleSheets,
+    averaged_views,
+    checked_monitor,
+    covariate_columns,
+    covariate_mapping,
+    group_columns,
+)
+from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
+from trainer.tasks.verdicts import verdict_of_errors
+
+
+class RegressionTask(Task[LabelRecords]):
+    """One number per image. The model gives it as (number - mean) / std of the training split."""
+
+    inputs = ("image", "covariates")
+    baseline_name = "training mean"
+
+    def __init__(
+        self,
+        *,
+        records: LabelRecords,
+        validates: bool,
+        loss: str,
+        width: float,
+        target_name: str,
+        unit: str,
+        monitor: str | None,
+        sheets: SampleSheets,
+    ) -> None:
+        self.mean, self.std = records.target_mean, records.target_std
+        self.loss_kind = loss
+        self.width = width
+        self.target_name = target_name
+        self.unit = unit
+        self.sheets = sheets
+        self.covariates = covariate_mapping(records.covariates)
+        self.monitor = checked_monitor(monitor, "mae", validates, self.validation_columns)
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        return {"target": {"mean": self.mean, "std": self.std}, "covariates": self.covariates}
+
+    @property
+    def monitor_mode(self) -> str:
+        return "max" if self.monitor == "r2" else "min"
+
+    @property
+    def validation_columns(self) -> tuple[str, ...]:
+        return ("val_loss", *self.metrics({"prediction": np.array([0.0, 1.0]), "target": np.array([0.0, 1.0])}))
+
+    @property
+    def columns(self) -> list[Column]:
+        suffix = f" ({self.unit})" if self.unit else ""
+        return [
+            Column("mae", f"MAE{suffix}", "distance"),
+            Column("rmse", "RMSE", "distance"),
+            Column("median_error", "median error", "distance"),
+            Column("r2", "R²", "score"),
+        ]
+
+    @property
+    def curves(self) -> Curves:
+        lines = {"mae": "mean absolute error", "median_error": "median absolute error"}
+        return Curves("absolute error", self.unit, lines, shares=False)
+
+    def loss(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
+        """Of standardised numbers; the target of a mixed image is mixed likewise."""
+        target = batch["target"]
+        if "share" in batch:
+            target = batch["share"] * target + (1 - batch["share"]) * batch["other_target"]
+        wanted, given = (target - self.mean) / self.std, output.values[:, 0]
+        if self.loss_kind == "l1":
+            return F.l1_loss(given, wanted)
+        if self.loss_kind == "huber":
+            return F.huber_loss(given, wanted, delta=self.width)
+        return F.smooth_l1_loss(given, wanted, beta=self.width)
+
+    def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
+        """index, target and prediction (N,) in the target's unit; attention (N, h, w) of models that have it."""
+        standardised = output.values[:, 0].float().cpu().numpy().astype(np.float64)
+        found = {
+            "index": batch["index"].cpu().numpy(),
+            "target": batch["target"].cpu().numpy().astype(np.float64),
+            "prediction": standardised * self.std + self.mean,
+        }
+        return found if output.attention is None else {**found, "attention": output.attention.float().cpu().numpy()}
+
+    def averaged(self, views: Sequence[Predictions]) -> Predictions:
+        return averaged_views(views, "prediction")
+
+    def metrics(self, predictions: Predictions) -> dict[str, float]:
+        return regression_metrics(predictions["prediction"], predictions["target"])
+
+    def summary(self, measured: dict[str, float]) -> str:
+        parts = [f"loss {measured['train_loss']:.4f}"]
+        if "val_loss" in measured:
+            parts.append(f"val loss {measured['val_loss']:.4f}")
+            parts.append(f"MAE {measured['mae']:.2f} {self.unit}".rstrip())
+            parts.append(f"R² {measured['r2']:.3f}")
+        return "  ".join(parts)
+
+    def baseline(self, records: LabelRecords, split: str) -> Predictions:
+        """The mean of the training split, whatever the image."""
+        indices = records.indices(split)
+        return {
+            "index": indices,
+            "target": records.targets[indices],
+            "prediction": np.full(len(indices), self.mean),
+        }
+
+    def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
+        return verdict_of_errors(
+            best["mae"], baseline["mae"], name="mean absolute error", unit=self.unit, baseline_name="the training mean"
+        )
+
+    def table(self, predictions: Predictions, records: LabelRecords, split: str) -> pd.DataFrame:
+        """True and predicted number, prediction minus truth, covariates."""
+        columns: dict[str, Any] = {
+            "image": [records.image_names[index] for index in predictions["index"]],
+            "split": split,
+            "target": predictions["target"],
+            "prediction": predictions["prediction"],
+            "error": predictions["prediction"] - predictions["target"],
+        }
+        return pd.DataFrame(columns | covariate_columns(records.covariates, predictions["index"], columns))
+
+    def details(self, predictions: Predictions, records: LabelRecords) -> list[DetailTable]:
+        """Per category of each categorical covariate."""
+        groups = group_columns(records.covariates, predictions["index"])
+        table = by_group(predictions["prediction"], predictions["target"], groups)
+        suffix = f" ({self.unit})" if self.unit else ""
+        columns = [
+            Column("group", "group", "text"),
+            Column("count", "images", "number"),
+            Column("mae", f"MAE{suffix}", "distance"),
+            Column("rmse", "RMSE", "distance"),
+            Column("bias", "bias", "distance"),
+        ]
+        return [
+            DetailTable(f"Every {covariate}", columns, rows)
+            for covariate, rows in table.groupby("covariate", sort=False)
+        ]
+
+    def pictures(self, folder: Path, predictions: Predictions, records: LabelRecords) -> dict[str, Path]:
+        predicted, targets = predictions["prediction"], predictions["target"]
+        agreement, difference = folder / "predicted_against_true.png", folder / "bland_altman.png"
+        groups = next(iter(group_columns(records.covariates, predictions["index"]).values()), None)
+        plot_predicted_against_true(agreement, predicted, targets, name=self.target_name, unit=self.unit, groups=groups)
+        plot_bland_altman(difference, predicted, targets, name=self.target_name, unit=self.unit, groups=groups)
+        samples = number_samples(predictions["index"], predicted, targets, self.unit)
+        sheets = self.sheets.write(folder, predictions, records, samples)
+        return {"Predicted against true": agreement, "Differences (Bland and Altman)": difference, **sheets}

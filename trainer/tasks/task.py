@@ -1,0 +1,117 @@
+"""What a task is to the rest of the program: loop, phases, outcome and report know nothing else of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+Records = TypeVar("Records")
+Predictions = dict[str, np.ndarray]  # "index" (N,) of the records, and what the task says of each
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table for people. `style`: distance (2 places), score (3), percent (of a share), number, text."""
+
+    key: str
+    heading: str
+    style: str
+
+
+@dataclass(frozen=True)
+class DetailTable:
+    """What was measured part by part: per landmark, class or group."""
+
+    title: str
+    columns: list[Column]  # the first names the part
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Validation metrics that are drawn over the epochs, on one axis."""
+
+    axis: str  # what they are
+    unit: str  # empty for none
+    lines: dict[str, str]  # column of metrics.csv -> what it is called; the first is compared with the baseline
+    shares: bool  # they lie between 0 and 1
+
+
+class Task(ABC, Generic[Records]):
+    """What is learnt and how it is judged."""
+
+    inputs: tuple[str, ...]  # of the model, as they are called in a batch
+    monitor: str  # the metric that chooses the best epoch
+    baseline_name: str  # of what a run has to beat
+
+    @property
+    @abstractmethod
+    def monitor_mode(self) -> str:
+        """Whether the better monitored value is the lower (min) or the higher one (max)."""
+
+    @property
+    @abstractmethod
+    def mapping(self) -> dict[str, Any]:
+        """What the numbers that the model takes and gives mean, as JSON; it can't change within a run."""
+
+    @property
+    @abstractmethod
+    def validation_columns(self) -> tuple[str, ...]:
+        """What an evaluation adds to a row of metrics.csv: val_loss and the metrics."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[Column]:
+        """The metrics of the table that a run ends with, the most telling first."""
+
+    @property
+    @abstractmethod
+    def curves(self) -> Curves:
+        """The metrics that are drawn over the epochs."""
+
+    @abstractmethod
+    def loss(self, output: Any, batch: dict[str, Tensor]) -> Tensor:
+        """The mean loss of a batch."""
+
+    @abstractmethod
+    def predictions(self, output: Any, batch: dict[str, Tensor]) -> Predictions:
+        """What the model says of each sample of a batch, with the truth, in the units of the data."""
+
+    @abstractmethod
+    def averaged(self, views: Sequence[Predictions]) -> Predictions:
+        """One prediction from those of several views of the same records; the first view is the plain one."""
+
+    @abstractmethod
+    def metrics(self, predictions: Predictions) -> dict[str, float]:
+        """Every metric, in the order of `validation_columns`."""
+
+    @abstractmethod
+    def summary(self, measured: dict[str, float]) -> str:
+        """A line about an evaluation for a person who waits."""
+
+    @abstractmethod
+    def baseline(self, records: Records, split: str) -> Predictions:
+        """What the training split alone predicts, without a look at the image."""
+
+    @abstractmethod
+    def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
+        """A sentence that compares the metrics of the best weights with those of the baseline."""
+
+    @abstractmethod
+    def table(self, predictions: Predictions, records: Records, split: str) -> pd.DataFrame:
+        """The rows of predictions.csv: image, split, and what the task says of each."""
+
+    @abstractmethod
+    def details(self, predictions: Predictions, records: Records) -> list[DetailTable]:
+        """What was measured part by part."""
+
+    @abstractmethod
+    def pictures(self, folder: Path, predictions: Predictions, records: Records) -> dict[str, Path]:
+        """Draw the predictions into `folder`; captions and files, in the order they are shown."""
