@@ -59,6 +59,7 @@ class Finding:
     smoothed: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    higher_is_better: bool
     usable: int  # points that were judged: none from the first non-finite one on
     sweeps: list[Sweep]
     suggestions: dict[str, float | None]
@@ -95,12 +96,13 @@ def judge(sweeps: Sequence[Sweep], judgement: Judgement) -> Finding:
         smoothed=sign * smoothed,
         low=bands[0],
         high=bands[1],
+        higher_is_better=judgement.higher_is_better,
         usable=usable,
         sweeps=list(sweeps),
         suggestions=suggestions,
         rates=rates,
         intervals=intervals,
-        verdict=reason or _describe(rates, judgement.rule),
+        verdict=reason or _describe(rates, judgement.rule, intervals["max_lr"], len(sweeps)),
     )
 
 
@@ -181,7 +183,8 @@ def _span(interval: tuple[float, float] | None) -> str:
     return f"{interval[0]:.2g} to {interval[1]:.2g}" if math.isfinite(interval[1]) else "missing in some"
 
 
-def _describe(rates: Rates, rule: str) -> str:
+def _describe(rates: Rates, rule: str, interval: tuple[float, float] | None, repeats: int) -> str:
     chosen = f"suggested rate {rates.lr:.3g} ({rule})" if rates.lr is not None else f"rule {rule} finds no rate"
     further = "; it still improves at the last rung, so a higher range_test.max_lr may show more"
-    return f"{chosen}, bounds {rates.base_lr:.3g} to {rates.max_lr:.3g}{further if rates.still_improving else ''}"
+    sure = "" if interval is None else f" (max_lr within {decades(interval):.2f} decades in {repeats} repeats)"
+    return f"{chosen}, bounds {rates.base_lr:.3g} to {rates.max_lr:.3g}{sure}{further if rates.still_improving else ''}"

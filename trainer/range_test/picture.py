@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from trainer.range_test.finding import Finding
 WIDTH_IN, DPI = 8.0, 150
 ZONES = (("too low", "#fdf3c8", "#8a6d00"), ("good", "#dcf3e0", "#1b7a3a"), ("too high", "#fbdedb", "#b3261e"))
 RAW, LINE, CHOSEN = "#8b93a1", "#1f2937", "#b3261e"
-HEADROOM = 0.35  # of the improvement: what a diverging loss is shown above the first
+HEADROOM = 0.35  # of the improvement: what a diverging loss is shown above the first, under the names of the zones
+TITLE_WIDTH = 100  # letters
 
 
 def plot_range_test(path: Path | None, finding: Finding, *, title: str, metric: str = "") -> Figure:
@@ -56,7 +58,7 @@ def _draw_signal(axes: Axes, finding: Finding) -> None:
             finding.lrs, finding.low, finding.high, color=RAW, alpha=0.25, linewidth=0, label="all repeats"
         )
     axes.plot(finding.lrs, finding.smoothed, color=LINE, linewidth=1.8, label="smoothed")
-    _limit(axes, finding.values)
+    _limit(axes, finding.values, higher_is_better=finding.higher_is_better)
     rate = finding.rates.lr
     if rate is not None:
         height = float(np.interp(np.log(rate), np.log(finding.lrs), _filled(finding.smoothed)))
@@ -72,8 +74,8 @@ def _draw_slopes(axes: Axes, finding: Finding) -> None:
     lrs = finding.lrs[: finding.usable]
     axes.axhline(0, color=RAW, linewidth=0.8)
     axes.plot(lrs, slopes, color=LINE, linewidth=1.2)
-    steepest = finding.suggestions["steepest"]
-    if steepest is not None:
+    steepest = finding.suggestions["steepest"]  # in terms of the log loss
+    if steepest is not None and finding.rates.max_lr is not None:
         place = int(np.argmin(np.abs(np.log(lrs / steepest))))
         axes.plot([lrs[place]], [slopes[place]], "v", color=CHOSEN, markersize=7, zorder=4)
         axes.annotate(
@@ -123,15 +125,18 @@ def _shade(axes: Axes, finding: Finding, *, named: bool) -> None:
             )
 
 
-def _limit(axes: Axes, values: np.ndarray) -> None:
+def _limit(axes: Axes, values: np.ndarray, *, higher_is_better: bool = False) -> None:
     """Show the part in which something is learnt: a loss that explodes would flatten it."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return
     first = float(np.median(finite[: max(3, len(finite) // 10)]))
-    low, high = float(finite.min()), float(finite.max())
-    reach = max(first - low, high - first if high - first < first - low else 0.0) or max(abs(first), 1e-12) * 0.1
-    axes.set_ylim(low - 0.15 * reach, min(high, first + HEADROOM * reach) + 0.05 * reach)
+    best, worst = (finite.max(), finite.min()) if higher_is_better else (finite.min(), finite.max())
+    reach = float(abs(best - first)) or max(abs(first), 1e-12) * 0.1
+    side = 1.0 if higher_is_better else -1.0
+    shown = min(abs(float(worst) - first), HEADROOM * reach)
+    ends = (float(best) + side * 0.15 * reach, first - side * max(shown, 0.2 * reach))
+    axes.set_ylim(min(ends), max(ends))
 
 
 def _scale_rates(axes: Axes, lrs: np.ndarray) -> None:
@@ -146,7 +151,8 @@ def _scale_rates(axes: Axes, lrs: np.ndarray) -> None:
 
 def _titled(title: str, finding: Finding) -> str:
     stopped = f"stopped early: {finding.stop}" if finding.stop else ""
-    return "\n".join(filter(None, (f"{title}: {finding.verdict}", stopped)))
+    lines = textwrap.wrap(f"{title}: {finding.verdict}", TITLE_WIDTH)
+    return "\n".join([*lines, *filter(None, [stopped])])
 
 
 def _filled(smoothed: np.ndarray) -> np.ndarray:

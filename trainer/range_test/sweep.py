@@ -34,10 +34,11 @@ def sweeps(
     climbed = []
     try:
         for repeat in range(settings.repeats):
+            if repeat > 0:
+                snapshot.restore(state)
             set_training_modes(state.model, phase)
             state.phase_step = 0
             climbed.append(_climb(phase, state, data, rule, settings, rates, repeat, on_step))
-            snapshot.restore(state)
     finally:
         snapshot.restore(state)
         snapshot.close()
