@@ -126,7 +126,8 @@ def test_labels_json_says_what_numbers_mean(classes_run: RunDir, numbers_run: Ru
 def test_a_run_that_stops_and_goes_on_equals_the_uninterrupted_one(classes_run: RunDir, tmp_path: Path) -> None:
     """A schedule that doesn't depend on the length of its phase lets a run stop after any epoch."""
     stopped = RunDir(tmp_path / "run")
-    given = settings_of(classes_run.path.parent / "images" / "labels.csv", *CLASSES, *RANDOM)
+    table = classes_run.path.parent / "images" / "labels.csv"
+    given = settings_of(table, *CLASSES, *RANDOM, "task.num_samples=0")
     run_in_process(stopped.path, *given, "phases.finetune.epochs=1", tiny=COMMON)
     assert stopped.lr_history.read_bytes() != classes_run.lr_history.read_bytes()
     resume(stopped, *given)
@@ -155,7 +156,7 @@ def test_a_mapping_that_changed_is_refused_with_what_was_and_what_is(
 
 def test_several_views_are_judged_by_the_mean_of_their_predictions(classes_run: RunDir, tmp_path: Path) -> None:
     table = classes_run.path.parent / "images" / "labels.csv"
-    given = settings_of(table, *CLASSES, *RANDOM, "predict.tta=3")
+    given = settings_of(table, *CLASSES, *RANDOM, "predict.tta=3", "task.num_samples=0")
     run_in_process(tmp_path / "run", *given, tiny=COMMON)
     config = to_train_config(compose(*COMMON, *given))
     data = _build_data(config, RunDir(tmp_path / "run"))
@@ -181,7 +182,7 @@ def test_a_folder_of_images_is_learnt_from_and_its_splits_are_kept(tmp_path: Pat
             for index in range(count):
                 colour = np.full((40, 50, 3), 60 if name == "ants" else 190, np.uint8)
                 cv2.imwrite(str(tmp_path / "photos" / split / name / f"one {index}.jpg"), colour)
-    given = ("task=classification", "data=image_folder", f"data.root={tmp_path / 'photos'}")
+    given = ("task=classification", "data=image_folder", f"data.root={tmp_path / 'photos'}", "task.num_samples=0")
     value = run_in_process(tmp_path / "run", *given, tiny=COMMON)
     assert 0 <= value <= 1
     table = pd.read_csv(tmp_path / "run" / "predictions.csv")
