@@ -28,8 +28,11 @@ class SchedulerConfig(ABC):
     def __post_init__(self) -> None:
         for key in RATE_KEYS:
             value = getattr(self, key, AUTO)
-            if value != AUTO and (isinstance(value, bool) or not isinstance(value, int | float)):
+            if value == AUTO:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"scheduler.{key}={value} must be a number, or auto for what the range test finds")
+            setattr(self, key, float(value))
         self.with_rates({key: _STAND_INS[key] for key in self.auto_keys})._check()
 
     @property
