@@ -134,7 +134,8 @@ def _limit(axes: Axes, values: np.ndarray, *, higher_is_better: bool = False) ->
     best, worst = (finite.max(), finite.min()) if higher_is_better else (finite.min(), finite.max())
     reach = float(abs(best - first)) or max(abs(first), 1e-12) * 0.1
     side = 1.0 if higher_is_better else -1.0
-    shown = min(abs(float(worst) - first), HEADROOM * reach)
+    scattered = 3 * float(np.median(np.abs(finite - np.median(finite))))
+    shown = min(abs(float(worst) - first), max(HEADROOM * reach, scattered))
     ends = (float(best) + side * 0.15 * reach, first - side * max(shown, 0.2 * reach))
     axes.set_ylim(min(ends), max(ends))
 
