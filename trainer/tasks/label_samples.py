@@ -18,7 +18,7 @@ from trainer.tasks.sheets import choose_samples, fit_height, panels_for_images, 
 
 RIGHT, WRONG, PLAIN = "#00795a", "#c1121f", "#111827"
 # Times the mean. What is looked at no more than that stays as it is; what is looked at a little more stays faint.
-UNSEEN, LEAST_STRONG = 1.0, 3.0
+UNSEEN, LEAST_STRONG = 1.0, 1.2
 SMOOTH = 16  # points drawn for a cell, along each axis
 
 
