@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from trainer.selection import is_better
 from trainer.tasks.label_metrics import (
     by_group,
     classification_metrics,
@@ -174,11 +175,31 @@ def test_groups_have_their_own_errors_and_the_sign_of_their_bias() -> None:
         "count": [2, 2, 1, 5],
         "mae": pytest.approx([8.5, 2, 0, 21 / 5]),
         "rmse": pytest.approx([math.sqrt(149 / 2), 2, 0, math.sqrt(157 / 5)]),
+        "r2": pytest.approx([math.nan, math.nan, math.nan, 1 - 157 / 180], nan_ok=True),
+        "median_error": pytest.approx([8.5, 2, 0, 2]),
         "bias": pytest.approx([8.5, 0, 0, 17 / 5]),
     }
 
 
 def test_without_covariates_there_are_no_groups() -> None:
     table = by_group(np.ones(2), np.ones(2), {})
-    assert list(table.columns) == ["covariate", "group", "count", "mae", "rmse", "bias"]
+    assert list(table.columns) == ["covariate", "group", "count", "mae", "rmse", "r2", "median_error", "bias"]
     assert table.empty
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1e6])
+def test_r2_does_not_depend_on_the_unit(scale: float) -> None:
+    """torchmetrics takes a sum of squares below 1e-4 for none."""
+    targets, predicted = scale * np.array([1.0, 2.0, 3.0, 6.0]), scale * np.array([3.0, 3.0, 1.0, 1.0])
+    assert regression_metrics(predicted, targets)["r2"] == pytest.approx(1 - 34 / 14)
+
+
+@pytest.mark.parametrize("fault", [math.nan, math.inf])
+def test_one_prediction_that_is_not_finite_leaves_no_metric_and_is_never_the_best(fault: float) -> None:
+    probabilities, targets = guesses()
+    probabilities[3] = fault
+    shares = classification_metrics(probabilities, targets, NAMES, top_k=2)
+    errors = regression_metrics(np.array([1.0, fault, 3.0]), np.array([1.0, 2.0, 3.0]))
+    for measured in (shares, errors):
+        assert all(math.isnan(value) for value in measured.values())
+        assert not any(is_better(value, 0.5, mode) for value in measured.values() for mode in ("min", "max"))

@@ -1,5 +1,6 @@
 """Classes and numbers as tasks: losses, predictions and tables against torch, formulas and float64 loops."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.classifiers import LabelOutput
 from trainer.tasks.classification import ClassificationTask, loss_weights
 from trainer.tasks.labels import SampleSheets
 from trainer.tasks.regression import RegressionTask
+from trainer.tasks.task import Predictions
 
 SHEETS = SampleSheets(1, (32, 32), "letterbox")
 SEX = ["F", "M", "M", "F", "M", "F"]
@@ -180,6 +182,40 @@ def test_errors_of_groups_are_told_per_category() -> None:
     assert detail.rows["group"].tolist() == ["F", "M"]
     assert detail.rows["mae"].tolist() == [10.0, 2.0]
     assert {column.key for column in detail.columns} <= set(detail.rows.columns)
+
+
+NOT_FINITE = ["one", "all"]
+
+
+def broken(found: Predictions, key: str, rows: str) -> Predictions:
+    """These predictions, with attention, and NaN in the first row or in all."""
+    found = {**found, key: found[key].copy(), "attention": np.full((len(found["index"]), 2, 2), 0.25)}
+    found[key][0 if rows == "one" else slice(None)] = np.nan
+    return found
+
+
+@pytest.mark.parametrize("rows", NOT_FINITE)
+def test_classes_that_are_not_finite_are_left_out_of_pictures_and_tables(rows: str, tmp_path: Path) -> None:
+    task = classification()
+    found = broken(task.baseline(CLASSES, "train"), "probabilities", rows)
+    left = 3 if rows == "one" else 0
+    (detail,) = task.details(found, CLASSES)
+    assert detail.rows["images"].sum() == left
+    assert task.table(found, CLASSES, "train")["prediction"].notna().sum() == left
+    drawn = task.pictures(tmp_path, found, CLASSES)
+    assert all(path.is_file() for path in drawn.values())
+    assert len(drawn) == 2 + left  # a sheet per sample
+
+
+@pytest.mark.parametrize("rows", NOT_FINITE)
+def test_numbers_that_are_not_finite_are_left_out_of_pictures_and_tables(rows: str, tmp_path: Path) -> None:
+    task = regression()
+    found = broken(task.baseline(NUMBERS, "train"), "prediction", rows)
+    left = 3 if rows == "one" else 0
+    assert sum(detail.rows["count"].sum() for detail in task.details(found, NUMBERS)) == left
+    drawn = task.pictures(tmp_path, found, NUMBERS)
+    assert all(path.is_file() for path in drawn.values())
+    assert len(drawn) == 2 + left
 
 
 @pytest.mark.parametrize("task", [classification(), regression()], ids=["classification", "regression"])

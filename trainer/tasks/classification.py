@@ -17,7 +17,14 @@ from models.classifiers import LabelOutput
 from trainer.tasks.label_metrics import classification_metrics, confusion, per_class_table
 from trainer.tasks.label_pictures import plot_confusion, plot_reliability
 from trainer.tasks.label_samples import class_samples
-from trainer.tasks.labels import SampleSheets, averaged_views, checked_monitor, covariate_columns, covariate_mapping
+from trainer.tasks.labels import (
+    SampleSheets,
+    averaged_views,
+    checked_monitor,
+    covariate_columns,
+    covariate_mapping,
+    finite_rows,
+)
 from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
 from trainer.tasks.verdicts import verdict_of_shares
 
@@ -132,13 +139,13 @@ class ClassificationTask(Task[LabelRecords]):
         return verdict_of_shares(best[key], baseline[key], name=name, baseline_name=baseline_name)
 
     def table(self, predictions: Predictions, records: LabelRecords, split: str) -> pd.DataFrame:
-        """True and most probable class, the probability of each, covariates."""
+        """True and most probable class (none where probabilities are not finite), that of each class, covariates."""
         probabilities, names = predictions["probabilities"], np.array(self.class_names, dtype=object)
         columns: dict[str, Any] = {
             "image": [records.image_names[index] for index in predictions["index"]],
             "split": split,
             "target": names[predictions["target"]],
-            "prediction": names[probabilities.argmax(axis=1)],
+            "prediction": np.where(np.isfinite(probabilities).all(axis=1), names[probabilities.argmax(axis=1)], None),
             **{f"p_{name}": probabilities[:, number] for number, name in enumerate(self.class_names)},
         }
         return pd.DataFrame(columns | covariate_columns(records.covariates, predictions["index"], columns))
@@ -152,10 +159,12 @@ class ClassificationTask(Task[LabelRecords]):
             Column("f1", "F1", "score"),
             Column("auroc", "AUROC", "score"),
         ]
+        predictions = finite_rows(predictions)
         rows = per_class_table(predictions["probabilities"], predictions["target"], self.class_names)
         return [DetailTable("Every class", columns, rows)]
 
     def pictures(self, folder: Path, predictions: Predictions, records: LabelRecords) -> dict[str, Path]:
+        predictions = finite_rows(predictions)
         probabilities, targets = predictions["probabilities"], predictions["target"]
         matrix, reliability = folder / "confusion.png", folder / "reliability.png"
         plot_confusion(matrix, confusion(probabilities, targets, len(self.class_names)), self.class_names)

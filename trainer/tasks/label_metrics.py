@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
+from torchmetrics.functional import mean_absolute_error, mean_squared_error
 from torchmetrics.functional.classification import (
     binary_auroc,
     multiclass_accuracy,
@@ -35,11 +35,11 @@ def classification_metrics(
     accuracy; balanced_accuracy: mean recall of the classes that occur; macro_f1: mean F1 of the classes that occur or
     are predicted; auroc: mean over the classes that occur of each against the rest, NaN where a single one does;
     top_<k>: share of images whose class is among the k most probable, with more than k classes; ece: expected
-    calibration error in 15 bins (Naeini et al. 2015).
+    calibration error in 15 bins (Naeini et al. 2015). All NaN where a probability is not finite.
     """
     num_classes = len(class_names)
     names = ["accuracy", "balanced_accuracy", "macro_f1", "auroc", *([f"top_{top_k}"] if num_classes > top_k else [])]
-    if not len(targets):
+    if not len(targets) or not np.isfinite(probabilities).all():
         return dict.fromkeys([*names, "ece"], float("nan"))
     scores, classes = _tensors(probabilities, targets)
     recalls = multiclass_recall(scores, classes, num_classes, average="none").numpy()
@@ -58,6 +58,8 @@ def classification_metrics(
 
 def confusion(probabilities: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts (C, C): rows are the true classes, columns the most probable ones."""
+    if not len(targets):
+        return np.zeros((num_classes, num_classes), int)
     counts: np.ndarray = multiclass_confusion_matrix(*_tensors(probabilities, targets), num_classes).numpy()
     return counts
 
@@ -65,6 +67,9 @@ def confusion(probabilities: np.ndarray, targets: np.ndarray, num_classes: int) 
 def per_class_table(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
     """A row per class: images, precision (NaN where it is never predicted), recall (NaN where it doesn't occur), f1
     (NaN where neither), auroc against the rest (NaN where all or none of the images are of the class)."""
+    if not len(targets):
+        measured = dict.fromkeys(("precision", "recall", "f1", "auroc"), np.nan)
+        return pd.DataFrame({"class": list(class_names), "images": 0, **measured})
     scores, classes = _tensors(probabilities, targets)
     num_classes = len(class_names)
     counts = confusion(probabilities, targets, num_classes)
@@ -86,22 +91,25 @@ def per_class_table(probabilities: np.ndarray, targets: np.ndarray, class_names:
 
 
 def regression_metrics(predicted: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """mae, rmse and median_error (of the absolute errors) in the target's unit; r2, NaN where all targets are equal."""
-    if not len(targets):
+    """mae, rmse and median_error (of the absolute errors) in the target's unit; r2, NaN where all targets are equal.
+
+    All NaN where a prediction is not finite.
+    """
+    if not len(targets) or not np.isfinite(predicted).all():
         return dict.fromkeys(("mae", "rmse", "r2", "median_error"), float("nan"))
-    ours, true = torch.from_numpy(predicted.astype(np.float64)), torch.from_numpy(targets.astype(np.float64))
-    differ = bool((true != true[0]).any())
+    predicted, targets = predicted.astype(np.float64), targets.astype(np.float64)
+    ours, true = torch.from_numpy(predicted), torch.from_numpy(targets)
     return {
         "mae": float(mean_absolute_error(ours, true)),
         "rmse": float(mean_squared_error(ours, true, squared=False)),
-        "r2": float(r2_score(ours, true)) if differ else float("nan"),
+        "r2": _r2(predicted, targets),
         "median_error": float(np.median(np.abs(predicted - targets))),
     }
 
 
 def by_group(predicted: np.ndarray, targets: np.ndarray, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """A row per category of each categorical covariate, 2 before 10: covariate, group, count, mae, rmse and bias
-    (mean of prediction minus target) in the target's unit. `groups`: covariate to the category of each image."""
+    """A row per category of each categorical covariate, 2 before 10: covariate, group, count, the regression metrics,
+    bias (mean of prediction minus target, in the target's unit). `groups`: covariate to the category of each image."""
     rows = []
     for covariate, categories in groups.items():
         column = np.asarray(categories)
@@ -113,12 +121,19 @@ def by_group(predicted: np.ndarray, targets: np.ndarray, groups: Mapping[str, Se
                     "covariate": covariate,
                     "group": group,
                     "count": int(of_group.sum()),
-                    "mae": measured["mae"],
-                    "rmse": measured["rmse"],
+                    **measured,
                     "bias": float((predicted - targets)[of_group].mean()),
                 }
             )
-    return pd.DataFrame(rows, columns=["covariate", "group", "count", "mae", "rmse", "bias"])
+    return pd.DataFrame(rows, columns=["covariate", "group", "count", "mae", "rmse", "r2", "median_error", "bias"])
+
+
+def _r2(predicted: np.ndarray, targets: np.ndarray) -> float:
+    """1 - SSE / SST. torchmetrics gives 1 where SST is below 1e-4, in whatever unit that is."""
+    if (targets == targets[0]).all():
+        return float("nan")
+    spread = targets - targets.mean()
+    return float(1 - ((predicted - targets) ** 2).sum() / (spread**2).sum())
 
 
 def _tensors(probabilities: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:

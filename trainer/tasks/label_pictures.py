@@ -165,7 +165,8 @@ def plot_bland_altman(
     axes.set_xlabel(f"mean of predicted and true {_with_unit(name, unit)}", parse_math=False)
     axes.set_ylabel("prediction − truth" + (f" ({unit})" if unit else ""))
     _tidy(axes)
-    _legend(figure, loc="outside upper left", ncols=int(WIDTH_IN / (0.5 + LETTER_IN * _letters(axes))))
+    if len(targets):
+        _legend(figure, loc="outside upper left", ncols=int(WIDTH_IN / (0.5 + LETTER_IN * _letters(axes))))
     write(figure, path)
     return figure
 

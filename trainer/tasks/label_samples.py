@@ -76,7 +76,7 @@ def write_samples(
     attention: (N, h, w), which sums to 1 over an image and covers the input of `input_size` (height, width);
     affine_of: the map of a record's image px to input px. All three or none. A sheet without images is not written.
     """
-    scale = None if attention is None else _scale(attention)
+    scale = None if attention is None or not len(attention) else _scale(attention)
     paths = []
     for kind, rows in choose_samples(samples.error, count).items():
         path = folder / f"samples_{kind}.png"

@@ -57,6 +57,14 @@ def group_columns(covariates: Covariates, indices: np.ndarray) -> dict[str, list
     }
 
 
+def finite_rows(predictions: Predictions) -> Predictions:
+    """The images of which all that was predicted is finite: pictures and tables of parts leave the others out."""
+    finite = np.ones(len(predictions["index"]), bool)
+    for values in predictions.values():
+        finite &= np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    return predictions if finite.all() else {key: values[finite] for key, values in predictions.items()}
+
+
 def averaged_views(views: Sequence[Predictions], key: str) -> Predictions:
     """The first, plain view with the mean of `key` over all of them; its attention is that of the plain image."""
     return {**views[0], key: np.mean([view[key] for view in views], axis=0)}

@@ -22,6 +22,7 @@ from trainer.tasks.labels import (
     checked_monitor,
     covariate_columns,
     covariate_mapping,
+    finite_rows,
     group_columns,
 )
 from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
@@ -145,6 +146,7 @@ class RegressionTask(Task[LabelRecords]):
 
     def details(self, predictions: Predictions, records: LabelRecords) -> list[DetailTable]:
         """Per category of each categorical covariate."""
+        predictions = finite_rows(predictions)
         groups = group_columns(records.covariates, predictions["index"])
         table = by_group(predictions["prediction"], predictions["target"], groups)
         suffix = f" ({self.unit})" if self.unit else ""
@@ -161,6 +163,7 @@ class RegressionTask(Task[LabelRecords]):
         ]
 
     def pictures(self, folder: Path, predictions: Predictions, records: LabelRecords) -> dict[str, Path]:
+        predictions = finite_rows(predictions)
         predicted, targets = predictions["prediction"], predictions["target"]
         agreement, difference = folder / "predicted_against_true.png", folder / "bland_altman.png"
         groups = next(iter(group_columns(records.covariates, predictions["index"]).values()), None)
