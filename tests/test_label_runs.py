@@ -1,6 +1,7 @@
 """Whole tiny runs with classes and numbers: what they leave, what a resume holds them to, what covariates are worth."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from data.errors import DataError
 from trainer.config.store import to_train_config
 from trainer.device import build_compute
 from trainer.loop import UpdateRule, evaluate
+from trainer.outcome import _console
 from trainer.run_dir import RunDir
 from trainer.train import _build_data, _build_state, train
 
@@ -23,6 +25,14 @@ OF_PHANTOMS = ("data.num", "data.height", "data.width", "scheduler.")
 COMMON = ("scheduler=constant", *(text for text in TINY_LABELS if not text.startswith(OF_PHANTOMS)))
 MALICIOUS = "<script>alert(1)</script>"
 CLASSES = ("task=classification", "model=attention_covariate", "data.covariates=[sex]")
+NUMBERS = (
+    "task=regression",
+    "model=covariate",
+    "data.covariates=[sex]",
+    "data.test_fraction=0.2",
+    "task.label_noise=2",
+    "data.mixup=0.3",
+)
 RANDOM = ("data.mixup=0.3", "data.balance=true", "task.loss.label_smoothing=0.1", "model.dropout=0.2")
 PHASES = ("schedule", "learning_rates", "loss", "metrics")
 SHEETS = tuple(f"samples_{kind}" for kind in ("best", "median", "worst"))
@@ -57,8 +67,7 @@ def classes_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 @pytest.fixture(scope="module")
 def numbers_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     folder = tmp_path_factory.mktemp("numbers")
-    given = ("task=regression", "model=covariate", "data.covariates=[sex]", "data.test_fraction=0.2")
-    run_in_process(folder / "run", *given, "task.label_noise=2", "data.mixup=0.3", tiny=TINY_LABELS)
+    run_in_process(folder / "run", *NUMBERS, tiny=TINY_LABELS)
     return RunDir(folder / "run")
 
 
@@ -152,6 +161,23 @@ def test_a_mapping_that_changed_is_refused_with_what_was_and_what_is(
     with pytest.raises(DataError, match=rf"labels\.json: {said}") as caught:
         resume(copied, *settings_of(table, *CLASSES, *RANDOM))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_finished_run_takes_no_option_and_stays_as_it_is(
+    numbers_run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = copy_of(numbers_run, tmp_path)
+    before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()}
+    given = [*NUMBERS, *TINY_LABELS, "predict.tta=4", f"resume={copied.path}"]
+    composed = compose(*given)
+    with caplog.at_level(logging.INFO):
+        train(to_train_config(composed), copied, composed, given)
+    assert {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()} == before
+    assert "is finished: nothing was written" in caplog.text
+
+
+def test_the_table_at_the_end_is_whole_in_a_file() -> None:
+    assert _console().width >= 120
 
 
 def test_several_views_are_judged_by_the_mean_of_their_predictions(classes_run: RunDir, tmp_path: Path) -> None:

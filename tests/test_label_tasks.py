@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from data.covariates import Covariates
 from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
+from trainer.report import shown
 from trainer.tasks.classification import ClassificationTask, loss_weights
 from trainer.tasks.labels import SampleSheets
 from trainer.tasks.regression import RegressionTask
@@ -138,6 +139,27 @@ def test_predicted_numbers_are_in_the_targets_own_unit() -> None:
     assert measured["mae"] == pytest.approx(np.abs(found["prediction"] - [25, 90]).mean())
 
 
+def test_small_numbers_keep_their_digits() -> None:
+    small = records_of(np.array([10.0, 20.0, 30.0, 60.0, 25.0, 90.0]) * 1e-5, None, covariates_of(SEX))
+    task = regression(records=small)
+    measured = task.metrics(task.baseline(small, "val"))
+    assert "MAE 0.000325 months" in task.summary({**measured, "train_loss": 1.0, "val_loss": 1.0})
+    assert "is 0.000325 months; the training mean, without any training, has 0.00065 months" in task.verdict(
+        {"mae": 0.00065}, measured
+    )
+    headline = [shown(measured[column.key], column.style) for column in task.columns]
+    assert headline[:3] == ["0.000325", "0.0004257", "0.000325"]
+    written = task.table(task.baseline(small, "val"), small, "val").to_csv(float_format=task.float_format)
+    assert "4.png,val,0.00025,0.0003,5e-05" in written
+
+
+def test_the_truth_is_as_exact_as_in_the_table() -> None:
+    exact = records_of(np.arange(6) + 1e8 + 0.25, None, covariates_of(SEX))
+    batch = {"index": torch.tensor([4, 5]), "target": torch.tensor(exact.targets[4:], dtype=torch.float32)}
+    found = regression(records=exact).predictions(LabelOutput(torch.zeros(2, 1)), batch)
+    assert found["target"].tolist() == [100000004.25, 100000005.25]
+
+
 def test_baselines_know_the_training_split_only() -> None:
     assert regression().baseline(NUMBERS, "val")["prediction"].tolist() == [30.0, 30.0]
     guessed = classification().baseline(CLASSES, "val")
@@ -181,6 +203,7 @@ def test_errors_of_groups_are_told_per_category() -> None:
     assert detail.title == "Every sex"
     assert detail.rows["group"].tolist() == ["F", "M"]
     assert detail.rows["mae"].tolist() == [10.0, 2.0]
+    assert {"mae", "rmse", "r2", "median_error"} <= {column.key for column in detail.columns}
     assert {column.key for column in detail.columns} <= set(detail.rows.columns)
 
 

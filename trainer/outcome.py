@@ -30,6 +30,8 @@ from trainer.tasks.task import Predictions, Task
 
 log = logging.getLogger(__name__)
 
+FILE_WIDTH = 120  # letters
+
 Stage = tuple[str, dict[str, float]]  # what was judged, its metrics
 
 
@@ -58,7 +60,7 @@ def write_outcome(
     weights.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
 
     tables = [task.table(predictions, data.records, split) for split, predictions in judged.items()]
-    write_text(run_dir.predictions, pd.concat(tables).to_csv(index=False, float_format="%.4f"))
+    write_text(run_dir.predictions, pd.concat(tables).to_csv(index=False, float_format=task.float_format))
     first = judged[splits[0]]
     stages = _stages(state, data, task, splits, judged)
     history, metrics = pd.read_csv(run_dir.lr_history), pd.read_csv(run_dir.metrics)
@@ -175,13 +177,19 @@ def _print_table(stages: list[Stage], task: Task[Any], state: TrainState, run_di
         table.add_column(column.heading, justify="right", no_wrap=True)
     for stage, metrics in stages:
         table.add_row(stage, *(shown(metrics[column.key], column.style) for column in task.columns))
-    Console().print(table)
+    _console().print(table)
     log.info(
         "%d updates in %s; everything is in %s (open report.html)",
         state.iteration,
         clock(state.seconds),
         run_dir.path,
     )
+
+
+def _console() -> Console:
+    """Where the table goes; a file has no width of its own, and a table is cut at the 80 letters that rich assumes."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(FILE_WIDTH, console.width))
 
 
 def _json_numbers(value: Any) -> Any:

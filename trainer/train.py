@@ -63,11 +63,15 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     # The plan: how many updates each phase makes, under which schedule. With it the run is accepted and written down.
     deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - state.seconds
     _grant_steps(config, state, data, rule, deadline)
+    if state.finished:
+        log.info(
+            "%s is finished: nothing was written, whatever was asked for; only more epochs go on, where the schedule "
+            "permits them",
+            run_dir.path,
+        )
+        return state.best_value
     _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
     keep_mapping(run_dir.labels, task.mapping)
-    if state.finished:
-        log.info("%s is finished, nothing was changed; more epochs (where the schedule permits) go on", run_dir.path)
-        return state.best_value
     phases = _plan(config, state, data, task, run_dir)
     _announce(run_dir, data, phases, plan_warnings(phases, config))
 

@@ -34,6 +34,7 @@ class ClassificationTask(Task[LabelRecords]):
 
     inputs = ("image", "covariates")
     baseline_name = "most frequent class"
+    float_format = "%.4f"
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class LandmarkTask(Task[LandmarkRecords]):
 
     inputs = ("image",)
     baseline_name = "mean shape, untrained"
+    float_format = "%.4f"
 
     def __init__(
         self,
@@ -184,7 +185,12 @@ class LandmarkTask(Task[LandmarkRecords]):
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         key = f"mre_{self.unit}"
         return verdict_of_errors(
-            best[key], baseline[key], name="mean radial error", unit=self.unit, baseline_name="the mean shape"
+            best[key],
+            baseline[key],
+            name="mean radial error",
+            unit=self.unit,
+            baseline_name="the mean shape",
+            number_format=".2f",
         )
 
     def table(self, predictions: Predictions, records: LandmarkRecords, split: str) -> pd.DataFrame:

@@ -34,6 +34,7 @@ class RegressionTask(Task[LabelRecords]):
 
     inputs = ("image", "covariates")
     baseline_name = "training mean"
+    float_format = "%.8g"  # targets may be tiny or large
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class RegressionTask(Task[LabelRecords]):
         monitor: str | None,
         sheets: SampleSheets,
     ) -> None:
+        self.targets = records.targets  # float64, while a batch has float32
         self.mean, self.std = records.target_mean, records.target_std
         self.loss_kind = loss
         self.width = width
@@ -72,9 +74,9 @@ class RegressionTask(Task[LabelRecords]):
     def columns(self) -> list[Column]:
         suffix = f" ({self.unit})" if self.unit else ""
         return [
-            Column("mae", f"MAE{suffix}", "distance"),
-            Column("rmse", "RMSE", "distance"),
-            Column("median_error", "median error", "distance"),
+            Column("mae", f"MAE{suffix}", "number"),
+            Column("rmse", "RMSE", "number"),
+            Column("median_error", "median error", "number"),
             Column("r2", "R²", "score"),
         ]
 
@@ -96,11 +98,12 @@ class RegressionTask(Task[LabelRecords]):
         return F.smooth_l1_loss(given, wanted, beta=self.width)
 
     def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
-        """index, target and prediction (N,) in the target's unit; attention (N, h, w) of models that have it."""
+        """index, true target and prediction (N,) in the target's unit; attention (N, h, w) of models that have it."""
+        index = batch["index"].cpu().numpy()
         standardised = output.values[:, 0].float().cpu().numpy().astype(np.float64)
         found = {
-            "index": batch["index"].cpu().numpy(),
-            "target": batch["target"].cpu().numpy().astype(np.float64),
+            "index": index,
+            "target": self.targets[index],
             "prediction": standardised * self.std + self.mean,
         }
         return found if output.attention is None else {**found, "attention": output.attention.float().cpu().numpy()}
@@ -115,7 +118,7 @@ class RegressionTask(Task[LabelRecords]):
         parts = [f"loss {measured['train_loss']:.4f}"]
         if "val_loss" in measured:
             parts.append(f"val loss {measured['val_loss']:.4f}")
-            parts.append(f"MAE {measured['mae']:.2f} {self.unit}".rstrip())
+            parts.append(f"MAE {measured['mae']:.4g} {self.unit}".rstrip())
             parts.append(f"R² {measured['r2']:.3f}")
         return "  ".join(parts)
 
@@ -130,7 +133,12 @@ class RegressionTask(Task[LabelRecords]):
 
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         return verdict_of_errors(
-            best["mae"], baseline["mae"], name="mean absolute error", unit=self.unit, baseline_name="the training mean"
+            best["mae"],
+            baseline["mae"],
+            name="mean absolute error",
+            unit=self.unit,
+            baseline_name="the training mean",
+            number_format=".4g",
         )
 
     def table(self, predictions: Predictions, records: LabelRecords, split: str) -> pd.DataFrame:
@@ -153,9 +161,11 @@ class RegressionTask(Task[LabelRecords]):
         columns = [
             Column("group", "group", "text"),
             Column("count", "images", "number"),
-            Column("mae", f"MAE{suffix}", "distance"),
-            Column("rmse", "RMSE", "distance"),
-            Column("bias", "bias", "distance"),
+            Column("mae", f"MAE{suffix}", "number"),
+            Column("rmse", "RMSE", "number"),
+            Column("median_error", "median error", "number"),
+            Column("r2", "R²", "score"),
+            Column("bias", "bias", "number"),
         ]
         return [
             DetailTable(f"Every {covariate}", columns, rows)

@@ -50,6 +50,7 @@ class Task(ABC, Generic[Records]):
     inputs: tuple[str, ...]  # of the model, as they are called in a batch
     monitor: str  # the metric that chooses the best epoch
     baseline_name: str  # of what a run has to beat
+    float_format: str  # of numbers in predictions.csv
 
     @property
     @abstractmethod

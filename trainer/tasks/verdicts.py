@@ -7,12 +7,18 @@ import math
 NOTHING_TO_COMPARE = "There is nothing to compare the result with."
 
 
-def verdict_of_errors(best: float, baseline: float, *, name: str, unit: str, baseline_name: str) -> str:
-    """Of an error, the lower the better; `name` is what it is called, `baseline_name` what has the baseline's."""
+def verdict_of_errors(
+    best: float, baseline: float, *, name: str, unit: str, baseline_name: str, number_format: str
+) -> str:
+    """Of an error, the lower the better; `name` is what it is called, `baseline_name` what has the baseline's.
+
+    `number_format`: of the errors, such as `.2f`.
+    """
     if not (math.isfinite(best) and math.isfinite(baseline)) or baseline == 0:
         return NOTHING_TO_COMPARE
     suffix = f" {unit}" if unit else ""
-    errors = f"The {name} is {best:.2f}{suffix}; {baseline_name}, without any training, has {baseline:.2f}{suffix}"
+    ours, theirs = f"{best:{number_format}}{suffix}", f"{baseline:{number_format}}{suffix}"
+    errors = f"The {name} is {ours}; {baseline_name}, without any training, has {theirs}"
     if best >= baseline:
         return f"{errors}. The run did not learn: it is no better than that."
     return f"{errors}, so training removed {100 - 100 * best / baseline:.0f} % of the error."
