@@ -38,7 +38,7 @@ THEIRS = {
 @pytest.fixture(scope="module")
 def swept() -> LRFinder:
     finder = finder_of(network())
-    finder.range_test(loader(), **SWEEP)
+    finder.range_test(DataLoader(pairs(), batch_size=24), **SWEEP)  # large enough for a fall that is not chance
     finder.reset()
     return finder
 
@@ -171,6 +171,7 @@ def test_a_scheduler_is_warned_of_once_and_the_test_is_not_changed_by_it() -> No
         warnings.simplefilter("error")
         for _ in range(2):
             finder.range_test(loader(), end_lr=1, num_iter=10)
+            finder.reset()
     plain = finder_of(network())
     plain.range_test(loader(), end_lr=1, num_iter=10)
     assert finder.history == plain.history

@@ -1,6 +1,7 @@
 """Rungs, smoothing, stop rules, suggestions and bounds, on curves whose answers are known."""
 
 import math
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.range_test.bounds import find_bounds, is_flat
+from trainer.range_test.files import table
 from trainer.range_test.finding import Judgement, Sweep, judge
 from trainer.range_test.rungs import rungs
 from trainer.range_test.smoothing import Average, Smoother, ema, savgol
@@ -219,16 +221,26 @@ def test_a_curve_that_still_improves_at_its_end_says_so() -> None:
 
 def test_noise_without_improvement_is_flat_and_a_small_improvement_is_not() -> None:
     rng = np.random.default_rng(1)
-    called = sum(is_flat(x) for x in 5 + 0.01 * rng.normal(size=(300, 100)))
+    called = sum(is_flat(x, savgol(x, 21)) for x in 5 + 0.01 * rng.normal(size=(300, 100)))
     assert called >= 298
     improving = s_curve(LRS, fall=1e-3, rise=100.0, noise=0.1)
-    assert not is_flat(improving)
+    assert not is_flat(improving, savgol(improving, 21))
 
 
 def test_nothing_is_suggested_for_a_flat_curve() -> None:
     finding = judge([swept(5 + 0.01 * np.random.default_rng(0).normal(size=100))], JUDGEMENT)
     assert (finding.rates.lr, finding.rates.base_lr, finding.rates.max_lr) == (None, None, None)
     assert "flat" in finding.verdict
+
+
+@pytest.mark.parametrize("smoothing", ["savgol", "ema", "none"])
+@pytest.mark.parametrize("place", [10, 15])
+def test_a_curve_that_only_rises_but_for_a_bump_is_flat(place: int, smoothing: str) -> None:
+    loss = np.linspace(1.0, 2.0, 100)
+    loss[place : place + 5] += 4.0
+    judgement = replace(JUDGEMENT, smoother=Smoother(smoothing, 0.05, 0.2))
+    finding = judge([swept(loss)], judgement)
+    assert (finding.rates.lr, finding.rates.base_lr, finding.rates.max_lr) == (None, None, None)
 
 
 @pytest.mark.parametrize("first_nan", range(3, 100, 7))
@@ -260,10 +272,40 @@ def test_repeats_that_disagree_suggest_nothing() -> None:
     assert "disagree by more than 1 decades" in finding.verdict
 
 
-def test_a_repeat_that_stopped_early_shortens_the_median() -> None:
+def test_repeats_that_each_find_nothing_are_not_agreement() -> None:
+    """Their median, which scatters less, may show an improvement that none of them shows."""
+    flat = [np.full(100, 5.0) + 0.01 * np.random.default_rng(seed).normal(size=100) for seed in range(2)]
+    finding = judge([*map(swept, flat), swept(s_curve(LRS, fall=1e-3, rise=10.0)), *[swept(flat[0])] * 2], JUDGEMENT)
+    assert finding.rates.max_lr is None
+    assert finding.intervals["max_lr"] == (0.0, math.inf)
+
+
+def test_an_unsure_base_lr_does_not_take_a_sure_max_lr_along() -> None:
+    curves = []
+    for start in (1e-6, 1e-3):
+        loss = s_curve(LRS, fall=1e-2, rise=10.0)
+        loss += 0.5 * np.clip(1 - (np.log10(LRS / 1e-7)) / math.log10(start / 1e-7), 0, 1)
+        curves.append(loss)
+    finding = judge([swept(curve) for curve in curves], JUDGEMENT)
+    base, top = finding.intervals["base_lr"], finding.intervals["max_lr"]
+    assert base is not None
+    assert top is not None
+    assert math.log10(base[1] / base[0]) > 1 > math.log10(top[1] / top[0])
+    assert finding.rates.max_lr is not None
+    assert finding.rates.base_lr == pytest.approx(finding.rates.max_lr / 4)
+    assert "base_lr is max_lr / 4 instead" in finding.verdict
+
+
+def test_a_repeat_that_stopped_early_shortens_the_median_and_is_the_stop_that_is_told() -> None:
     curve = s_curve(LRS, fall=1e-3, rise=10.0)
     finding = judge([swept(curve), swept(curve[:80], DIVERGED)], JUDGEMENT)
     assert len(finding.lrs) == 80
+    assert finding.stop == f"diverged at step 79, rate {LRS[79]:.3g}"
+    written = table(finding)
+    assert len(written) == 100
+    np.testing.assert_array_equal(written["loss_1"], curve)
+    np.testing.assert_array_equal(written["loss_2"][:80], curve[:80])
+    assert written.loc[80:, ["loss", "smoothed", "loss_2"]].isna().all(axis=None)
 
 
 def test_a_metric_that_should_rise_is_judged_upside_down_and_shown_as_it_is() -> None:

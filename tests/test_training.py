@@ -20,7 +20,7 @@ from trainer.device import build_compute
 from trainer.errors import TrainingError
 from trainer.loop import UpdateRule, evaluate, train_steps
 from trainer.phases import fingerprint, freeze, set_training_modes
-from trainer.planning import build_phases, measure_seconds_per_step
+from trainer.planning import build_phases, measure_seconds
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir
 from trainer.schedules import CyclicalSchedule
@@ -138,8 +138,9 @@ def test_timing_the_plan_leaves_no_trace(tmp_path: Path) -> None:
     state, data, rule, phases = prepared(tmp_path, "ema_decay=0.9")
     before, random = fingerprint(state.model), torch.get_rng_state()
     modes = [module.training for module in state.model.modules()]
-    measured = measure_seconds_per_step(phases, state, config, data, rule)
+    measured, evaluation = measure_seconds(phases, state, config, data, rule)
     assert set(measured) == {"frozen", "finetune"}
+    assert evaluation > 0
     assert fingerprint(state.model) == before
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in state.model.modules()] == modes

@@ -10,6 +10,7 @@ from typing import Any
 from trainer.config.phases import PHASE_NAMES
 from trainer.config.run import TrainConfig
 from trainer.config.schedules import AUTO, SchedulerConfig
+from trainer.errors import TrainingError
 from trainer.loop import UpdateRule, evaluate, train_steps
 from trainer.phases import Phase, freeze, set_training_modes
 from trainer.range_test.finding import FALLBACK_RATIO
@@ -112,8 +113,10 @@ def grant_steps(
     granted = planned if config.max_steps is None else cut_to_steps(planned, config.max_steps)
     if deadline is not None:
         phases = build_phases(config, planned, granted, data.updates_per_epoch, rule.task.monitor_mode, {})
-        seconds_per_step = measure_seconds_per_step(phases, state, config, data, rule)
-        seconds_left = deadline - time.perf_counter() - _seconds_for_tests(phases, config, seconds_per_step)
+        per_update, evaluation = measure_seconds(phases, state, config, data, rule)
+        share = evaluation / data.updates_per_epoch
+        seconds_per_step = {phase: seconds + share for phase, seconds in per_update.items()}
+        seconds_left = deadline - time.perf_counter() - _seconds_for_tests(phases, config, data, per_update, evaluation)
         if seconds_left <= 0:
             raise ValueError(
                 f"max_minutes={config.max_minutes} leaves nothing for training after reading the data, timing the plan "
@@ -141,7 +144,14 @@ def with_found_rates(phase: str, scheduler: SchedulerConfig, found: dict[str, fl
             found["base_lr"],
             given_max,
         )
-    return scheduler.with_rates(rates)
+    try:
+        return scheduler.with_rates(rates)
+    except ValueError as error:
+        told = ", ".join(f"{key}={value:.3g}" for key, value in rates.items())
+        raise TrainingError(
+            f"phases.{phase}: what the range test found ({told}) does not fit what was given: {error}. "
+            "Start anew with other numbers, or without them"
+        ) from None
 
 
 def plan_warnings(phases: list[Phase], config: TrainConfig) -> list[str]:
@@ -184,10 +194,10 @@ def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int
             raise ValueError(f"{key}: {state.phase_step} updates were made already, {now} are fewer")
 
 
-def measure_seconds_per_step(
+def measure_seconds(
     phases: list[Phase], state: TrainState, config: TrainConfig, data: RunData, rule: UpdateRule
-) -> dict[str, float]:
-    """Time a few updates of each phase and an evaluation. Leaves no trace: the state is put back as it was."""
+) -> tuple[dict[str, float], float]:
+    """Time a few updates of each phase, and an evaluation. Leaves no trace: the state is put back as it was."""
     snapshot = Snapshot(state)
     schedule = ConstantSchedule(lr=1e-6)  # the time does not depend on it
     measured = {}
@@ -206,21 +216,23 @@ def measure_seconds_per_step(
             ):
                 durations.append(time.perf_counter() - begun)
                 begun = time.perf_counter()
-            update = statistics.median(durations[1:] or durations)  # the first warms up
-            measured[phase.name] = update + evaluation / phase.steps_per_epoch
+            measured[phase.name] = statistics.median(durations[1:] or durations)  # the first warms up
     finally:
         snapshot.restore(state)
-    return measured
+    return measured, evaluation
 
 
-def _seconds_for_tests(phases: list[Phase], config: TrainConfig, seconds_per_step: dict[str, float]) -> float:
-    """About how long the range tests will take: longer where they measure the validation split at every step."""
+def _seconds_for_tests(
+    phases: list[Phase], config: TrainConfig, data: RunData, per_update: dict[str, float], evaluation: float
+) -> float:
+    """About how long the range tests will take, where they measure the validation split at every step with that."""
     test = config.range_test
+    measured = 0.0
+    if test.signal != "train_loss":
+        images = len(data.records.indices("val"))
+        measured = evaluation * min(1.0, (test.val_images or images) / max(1, images))
     return sum(
-        (test.num_steps or phase.steps_per_epoch)
-        * test.repeats
-        * seconds_per_step[phase.name]
-        * (1 if test.signal == "train_loss" else phase.steps_per_epoch)
+        (test.num_steps or phase.steps_per_epoch) * test.repeats * (per_update[phase.name] + measured)
         for phase in phases
         if test.tests(phase.name)
     )

@@ -26,7 +26,7 @@ from trainer.phases import Phase, StopRule, freeze, run_phase
 from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
 from trainer.plots import plot_schedule
 from trainer.range_test.outcome import write_test_outcome
-from trainer.range_test.run import check_found, run_range_test
+from trainer.range_test.run import check_found, check_testable, run_range_test
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
@@ -53,6 +53,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     # Data, task, model, optimizer state.
     torch.manual_seed(config.seed)
     data = _build_data(config, run_dir)
+    check_testable(config, data)
     task = config.task.build(config, data)
     check_mapping(run_dir.labels, task.mapping)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
@@ -89,7 +90,7 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
             run_range_test(phase, config, state, data, rule, run_dir)
             if config.range_test.kind == "only" and phase.name == config.last_phase:
                 logs.close()
-                write_test_outcome(run_dir, config, state, overrides)
+                write_test_outcome(run_dir, config, state)
                 return math.nan
             check_found(phase, config, state, run_dir)
             phases = _plan(config, state, data, task, run_dir)

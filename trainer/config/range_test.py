@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from trainer.range_test.finding import Judgement
     from trainer.range_test.stopping import StopRule
 
+FEWEST_POINTS = 8  # that a curve needs to be judged
 SIGNALS = ("train_loss", "val_loss", "metric")
 RULES = ("steepest", "valley", "slide", "minimum")
 
@@ -51,8 +53,8 @@ class RangeTestConfig:
         check_positive("range_test.min_lr", self.min_lr)
         if self.min_lr >= self.max_lr:
             raise ValueError(f"range_test.min_lr={self.min_lr} must be below range_test.max_lr={self.max_lr}")
-        if self.num_steps != 0 and self.num_steps < 10:
-            raise ValueError(f"range_test.num_steps={self.num_steps} must be at least 10, or 0 for a whole epoch")
+        if not math.isfinite(self.max_lr):
+            raise ValueError(f"range_test.max_lr={self.max_lr} must be a finite number")
         check_choice("range_test.mode", self.mode, ("exp", "linear"))
         check_choice("range_test.signal", self.signal, SIGNALS)
         check_positive("range_test.repeats", self.repeats)
@@ -68,8 +70,18 @@ class RangeTestConfig:
         check_choice("range_test.suggest", self.suggest, RULES)
         for name in ("skip_start", "skip_end"):
             check_not_negative(f"range_test.{name}", getattr(self, name))
+        if self.num_steps != 0 and self.num_steps < self.fewest_steps:
+            raise ValueError(
+                f"range_test.num_steps={self.num_steps} leaves too little beside range_test.skip_start and skip_end, "
+                f"{self.skip_start} and {self.skip_end}: at least {self.fewest_steps}, or 0 for a whole epoch"
+            )
         for name in ("max_interval_decades", "safety"):
             check_positive(f"range_test.{name}", getattr(self, name))
+
+    @property
+    def fewest_steps(self) -> int:
+        """From which a rate can be suggested."""
+        return self.skip_start + self.skip_end + FEWEST_POINTS
 
     def tests(self, phase: str) -> bool:
         return self.kind != "off" and phase in self.phases

@@ -81,11 +81,12 @@ class TrainConfig:
             )
         for name in trained[: trained.index(self.last_phase) + 1]:
             keys = getattr(self.phases, name).scheduler.auto_keys
+            wanted = f"range_test.phases=[{','.join(trained)}]" if test.kind != "off" else "range_test=on"
             if keys and not test.tests(name):
                 raise ValueError(
                     f"phases.{name}.scheduler.{keys[0]}=auto needs a range test of this phase "
-                    f"(range_test={test.kind}, range_test.phases={test.phases}): give a number for "
-                    f"{' and '.join(f'phases.{name}.scheduler.{key}' for key in keys)}, or range_test=on"
+                    f"(range_test={test.kind}, range_test.phases={test.phases}): give numbers for "
+                    f"{' and '.join(f'phases.{name}.scheduler.{key}' for key in keys)}, or test it: {wanted}"
                 )
 
     def _check_combinations(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,8 @@ class LRFinder:
         train = as_train_iter(train_loader)
         iterators = (train,) if val_loader is None else (train, as_val_iter(val_loader))
         if self._changed:  # each test starts from the weights it was given, not from what the one before left
+            text = "the weights are put back to where they were before the last range test"
+            warnings.warn(f"{text}; reset() after it does so without this warning", stacklevel=2)
             self.reset()
         self._warned = self._warned or checks.warn_of_scheduler(self.optimizer)
         checks.check_scheduled_rates(self.optimizer, start_lr)

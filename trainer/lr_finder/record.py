@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from data.atomic import written_atomically
-from trainer.range_test.finding import FEWEST_POINTS, Finding, Judgement, Sweep, judge
+from trainer.config.range_test import FEWEST_POINTS
+from trainer.range_test.finding import Finding, Judgement, Sweep, judge
 from trainer.range_test.smoothing import Average, Smoother
 from trainer.range_test.stopping import NON_FINITE, StopRule
 from trainer.range_test.suggestions import RULES

@@ -53,13 +53,14 @@ def start_level(smoothed: np.ndarray) -> float:
     return float(np.median(smoothed[: max(3, round(START_SHARE * len(smoothed)))]))
 
 
-def is_flat(values: np.ndarray) -> bool:
-    """Whether the improvement, of means over a fifth of the steps, is no larger than scatter and rounding explain."""
+def is_flat(values: np.ndarray, smoothed: np.ndarray) -> bool:
+    """Whether the improvement is no larger than scatter and rounding explain: that of means over a fifth of the
+    steps on the median of the first fifth, or that of the smoothed curve on its first level, where bounds are read."""
     window = max(3, round(FLAT_WINDOW * len(values)))
     means = np.convolve(values, np.full(window, 1 / window), "valid")
-    level, least = float(means[0]), float(means.min())
-    chance = FLAT_NOISE / window**0.5 * scatter(values, means)
-    return level - least <= max(FLAT_SHARE * max(abs(level), abs(least)), chance)
+    level, least = float(np.median(values[:window])), float(means.min())
+    chance = max(FLAT_SHARE * max(abs(level), abs(least)), FLAT_NOISE / window**0.5 * scatter(values, means))
+    return min(level - least, start_level(smoothed) - float(smoothed.min())) <= chance
 
 
 def first_ragged(raw: np.ndarray, start: int, least: float) -> int | None:

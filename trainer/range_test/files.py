@@ -30,15 +30,16 @@ def write_finding(
 
 def table(finding: Finding) -> pd.DataFrame:
     """A row per rung: step (from 0), lr, loss, smoothed (the signal that was judged), metric; over several repeats
-    their medians, with a column per repeat after them. Values from after a repeat's stop are empty."""
-    columns: dict[str, Any] = {"step": range(len(finding.lrs)), "lr": finding.lrs}
-    columns["loss"] = _median(finding, "losses")
-    columns["smoothed"] = finding.smoothed
-    columns["metric"] = _median(finding, "metrics")
+    their medians, as far as all of them went, and a loss per repeat after them, as far as it went."""
+    lrs = max((sweep.lrs for sweep in finding.sweeps), key=len)
+    losses = _side_by_side([sweep.losses for sweep in finding.sweeps])
+    metrics = _side_by_side([[] if sweep.metrics is None else sweep.metrics for sweep in finding.sweeps])
+    columns: dict[str, Any] = {"step": range(len(lrs)), "lr": lrs, "loss": losses.median(axis=1, skipna=False)}
+    columns["smoothed"] = pd.Series(finding.smoothed)
+    columns["metric"] = metrics.median(axis=1, skipna=False)
     if len(finding.sweeps) > 1:
-        for repeat, sweep in enumerate(finding.sweeps, start=1):
-            columns[f"loss_{repeat}"] = sweep.losses[: len(finding.lrs)]
-    return pd.DataFrame(columns)
+        columns |= {f"loss_{repeat + 1}": losses[repeat] for repeat in range(len(finding.sweeps))}
+    return pd.DataFrame(columns, index=range(len(lrs)))
 
 
 def summarise(finding: Finding, settings: RangeTestConfig, *, phase: str, fingerprint: str | None) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def summarise(finding: Finding, settings: RangeTestConfig, *, phase: str, finger
             name: interval
             and {
                 "low": interval[0],
-                "high": interval[1] if math.isfinite(interval[1]) else None,
+                "high": interval[1] if math.isfinite(interval[1]) else None,  # null: not found by all
                 "decades": decades(interval) if math.isfinite(interval[1]) else None,
             }
             for name, interval in finding.intervals.items()
@@ -74,8 +75,6 @@ def taken(finding: Finding, settings: RangeTestConfig) -> dict[str, float]:
     return {key: value * settings.safety for key, value in found.items() if value is not None}
 
 
-def _median(finding: Finding, name: str) -> Any:
-    values = [getattr(sweep, name) for sweep in finding.sweeps]
-    if values[0] is None:
-        return math.nan
-    return pd.DataFrame([column[: len(finding.lrs)] for column in values]).median(skipna=False).to_numpy()
+def _side_by_side(columns: list[Any]) -> pd.DataFrame:
+    """A column per repeat, padded with NaN to the longest."""
+    return pd.DataFrame({repeat: pd.Series(column, dtype=float) for repeat, column in enumerate(columns)})

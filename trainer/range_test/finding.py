@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainer.config.range_test import FEWEST_POINTS
 from trainer.range_test.bounds import find_bounds, is_flat
 from trainer.range_test.smoothing import Smoother
 from trainer.range_test.stopping import NON_FINITE
 from trainer.range_test.suggestions import suggest
 
-FEWEST_POINTS = 8  # that a curve needs to be judged
 FALLBACK_RATIO = 4.0  # max_lr / base_lr where no start of the improvement is seen (Smith 2017, section 3.3: 3 or 4)
 
 
@@ -69,9 +69,9 @@ class Finding:
 
     @property
     def stop(self) -> str | None:
-        """Why, and where, the first repeat ended before the last rung."""
-        sweep = self.sweeps[0]
-        return sweep.stop and f"{sweep.stop} at step {len(sweep.lrs)}, rate {sweep.lrs[-1]:.3g}"
+        """Why, and where, the repeat that ended first did so before the last rung."""
+        sweep = min(self.sweeps, key=lambda one: len(one.lrs))
+        return sweep.stop and f"{sweep.stop} at step {len(sweep.lrs) - 1}, rate {sweep.lrs[-1]:.3g}"
 
 
 def judge(sweeps: Sequence[Sweep], judgement: Judgement) -> Finding:
@@ -107,7 +107,7 @@ def judge(sweeps: Sequence[Sweep], judgement: Judgement) -> Finding:
 
 
 def decades(interval: tuple[float, float]) -> float:
-    return math.log10(interval[1] / interval[0])
+    return math.log10(interval[1] / interval[0]) if interval[0] > 0 else math.inf
 
 
 def _signal(sweep: Sweep, judgement: Judgement) -> np.ndarray:
@@ -142,7 +142,7 @@ def _read_off(
         nothing = f"only {max(0, end - judgement.skip_start)} points are left to judge, too few to suggest a rate"
         return suggest(lrs[:0], smoothed[:0]), Rates(None, None, None), nothing
     suggestions = suggest(lrs[seen], smoothed[seen])
-    if is_flat(values):
+    if is_flat(values, smoothed):
         return suggestions, Rates(None, None, None), "the curve is flat: no rate improved it by more than chance does"
     bounds = find_bounds(lrs, values, smoothed)
     base_lr = bounds.base_lr
@@ -152,35 +152,37 @@ def _read_off(
     return suggestions, rates, ""
 
 
-def _interval(values: Sequence[float | None]) -> tuple[float, float] | None:
+def _interval(values: Sequence[float | None]) -> tuple[float, float]:
     """The range; from 0 to infinity, so as wide as can be, where a repeat found nothing."""
     known = [value for value in values if value is not None]
-    if not known:
-        return None
-    return (min(known), max(known)) if len(known) == len(values) else (min(known), math.inf)
+    return (min(known), max(known)) if len(known) == len(values) else (0.0, math.inf)
 
 
 def _without_unsure(
     rates: Rates, intervals: dict[str, tuple[float, float] | None], repeats: int, limit: float, reason: str
 ) -> tuple[Rates, str]:
-    """The rates without those on which the repeats disagree."""
+    """The rates without those on which the repeats disagree; an unsure base_lr makes way for a share of max_lr."""
     wide = [name for name, interval in intervals.items() if interval is not None and decades(interval) > limit]
     if not wide or reason:
         return rates, reason
     told = ", ".join(f"{name} {_span(intervals[name])}" for name in wide)
-    nothing = "these" if len(wide) > 1 else "it"
-    reason = (
-        f"the {repeats} repeats disagree by more than {limit:g} decades ({told}): no rate is suggested for {nothing}"
-    )
+    reason = f"the {repeats} repeats disagree by more than {limit:g} decades ({told})"
     lr = None if "lr" in wide else rates.lr
-    if "base_lr" in wide or "max_lr" in wide:
-        return Rates(lr, None, None), reason
-    return Rates(lr, rates.base_lr, rates.max_lr, rates.still_improving), reason
+    if "max_lr" in wide or rates.max_lr is None:
+        return Rates(lr, None, None), f"{reason}: no bounds are suggested"
+    base_lr = rates.base_lr
+    if "base_lr" in wide:
+        base_lr = rates.max_lr / FALLBACK_RATIO
+        reason += f": base_lr is max_lr / {FALLBACK_RATIO:g} instead"
+    if "lr" in wide:
+        reason += ": no constant rate is suggested"
+    kept = Rates(lr, base_lr, rates.max_lr, rates.still_improving)
+    return kept, f"{reason}; bounds {base_lr:.3g} to {rates.max_lr:.3g}"
 
 
 def _span(interval: tuple[float, float] | None) -> str:
     assert interval is not None
-    return f"{interval[0]:.2g} to {interval[1]:.2g}" if math.isfinite(interval[1]) else "missing in some"
+    return f"{interval[0]:.2g} to {interval[1]:.2g}" if math.isfinite(interval[1]) else "not found by all"
 
 
 def _describe(rates: Rates, rule: str, interval: tuple[float, float] | None, repeats: int) -> str:

@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 from trainer.config.run import TrainConfig
+from trainer.config.schedules import AUTO
 from trainer.report import write_report
 from trainer.run_dir import RunDir, write_json
 from trainer.state import TrainState
@@ -27,16 +28,17 @@ def range_test_pictures(run_dir: RunDir, phases: list[str]) -> dict[str, Any]:
     return {caption: file for caption, file in files.items() if file.exists()}
 
 
-def write_test_outcome(run_dir: RunDir, config: TrainConfig, state: TrainState, overrides: list[str]) -> None:
+def write_test_outcome(run_dir: RunDir, config: TrainConfig, state: TrainState) -> None:
     """Write results.json and report.html, and say which command trains at the rates that were found."""
     findings = read_findings(run_dir, config.phase_names)
-    command = _training_command(config, state, overrides)
+    environment = run_dir.read_environment()
+    command = _training_command(config, state, environment["overrides"])
     results = {
         "verdict": " ".join(f"Phase {phase}: {found['verdict']}." for phase, found in findings.items()),
         "range_test": findings,
         "seconds": round(state.seconds, 2),
         "commands": {"train at these rates": command} if command else {},
-        "environment": run_dir.read_environment(),
+        "environment": environment,
     }
     write_json(run_dir.results, results)
     pictures = range_test_pictures(run_dir, config.phase_names)
@@ -48,7 +50,11 @@ def write_test_outcome(run_dir: RunDir, config: TrainConfig, state: TrainState, 
 
 def _training_command(config: TrainConfig, state: TrainState, overrides: list[str]) -> str:
     """The same command with numbers in the place of the test; empty where nothing was found."""
-    kept = [text for text in overrides if not text.lstrip("+~").startswith(("range_test", "resume"))]
+    kept = [
+        text
+        for text in overrides
+        if not text.lstrip("+~").startswith(("range_test", "resume")) and not text.endswith(f"={AUTO}")
+    ]
     given = {text.lstrip("+").split("=")[0] for text in kept}
     numbers = []
     for phase, found in state.found_rates.items():

@@ -35,13 +35,25 @@ READING_KEYS = (
 )  # fmt: skip
 
 
+def check_testable(config: TrainConfig, data: RunData) -> None:
+    """Raises ValueError where the data lack what the range test needs."""
+    settings = config.range_test
+    if settings.kind == "off":
+        return
+    if settings.signal != "train_loss" and not data.validates:
+        raise ValueError(f"range_test.signal={settings.signal} needs a validation split; train_loss does without")
+    if settings.num_steps == 0 and data.updates_per_epoch < settings.fewest_steps:
+        raise ValueError(
+            f"range_test.num_steps=0 is an epoch, here {data.updates_per_epoch} updates, and at least "
+            f"{settings.fewest_steps} are needed; give a number"
+        )
+
+
 def run_range_test(
     phase: Phase, config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, run_dir: RunDir
 ) -> None:
     """Test the phase that `state` has entered, and note the rates for `auto` in it; all else of it is put back."""
     settings, begun = config.range_test, time.perf_counter()
-    if settings.signal != "train_loss" and not data.validates:
-        raise ValueError(f"range_test.signal={settings.signal} needs a validation split; train_loss does without")
     cache = SweepCache(run_dir.path.parent / "range_tests") if settings.cache else None  # beside the sweep's jobs
     key = None if cache is None else fingerprint_of(_inputs(phase, config, state, data))
     climbed = None if cache is None or key is None else cache.load(key)
@@ -76,8 +88,8 @@ def check_found(phase: Phase, config: TrainConfig, state: TrainState, run_dir: R
         keys = " and ".join(f"phases.{phase.name}.scheduler.{key}=NUMBER" for key in lacking)
         raise TrainingError(
             f"the range test of phase {phase.name} found no {' and no '.join(lacking)} (see "
-            f"{run_dir.range_test(phase.name) / 'range_test.png'}). Give {keys}, or test with more "
-            "range_test.repeats or another range_test.signal"
+            f"{run_dir.range_test(phase.name) / 'range_test.png'}). Start anew with {keys}, or test with "
+            "more range_test.repeats or another range_test.signal"
         )
     for key in RATE_KEYS:
         if key in found and key not in scheduler.auto_keys and hasattr(scheduler, key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,10 +70,11 @@ def _climb(
         rule=rule,
     ):
         losses.append(record.loss)
-        if settings.signal != "train_loss":
-            metrics.append(_measure(state, data, rule, settings))
         on_step(record)
         stop = NON_FINITE if record.faulty else stop_rule.see(record.loss)
+        if settings.signal != "train_loss":
+            metrics.append(math.nan if record.faulty else _measure(state, data, rule, settings))
+            stop = stop if math.isfinite(metrics[-1]) else NON_FINITE
         if stop:
             break
     return Sweep(rates[: len(losses)], np.array(losses), np.array(metrics) if metrics else None, stop)
@@ -84,6 +86,5 @@ def _measure(state: TrainState, data: RunData, rule: UpdateRule, settings: Range
     if settings.val_images is not None and settings.val_images < len(indices):
         indices = indices[np.linspace(0, len(indices) - 1, settings.val_images).round().astype(int)]
     loss, predictions = evaluate(state.model, data.batches_of(indices), rule.task, rule.compute)
-    if settings.signal == "val_loss":
-        return loss
-    return float(rule.task.metrics(predictions)[rule.task.monitor])
+    measured = {"val_loss": loss, **rule.task.metrics(predictions)}
+    return float(measured["val_loss" if settings.signal == "val_loss" else rule.task.monitor])
