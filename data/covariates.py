@@ -17,9 +17,10 @@ from data.labels import natural_order
 MISSING_CATEGORY = "missing"
 SEXES = {"female": "f", "male": "m"}
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("0", "1"))
-NUMERIC_SHARE = 0.9  # a column with this share of numbers is one of numbers, and its words are faults
+NUMERIC_SHARE = 0.5  # a column with this share of numbers is one of numbers, and its words are faults
 MANY_CATEGORIES = 20  # from here on, a column that differs in every other row is an identifier
 ENOUGH_ROWS = 50  # from here on, a category of a single row is suspect
+MEND_CELLS = "Mend these cells, or set data.missing_covariate=category to take them as missing."
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +53,15 @@ def no_covariates(num_rows: int) -> Covariates:
     return Covariates([], [], np.zeros(0), np.ones(0), [], np.zeros((num_rows, 0), np.float32))
 
 
-def read_covariates(cells: Cells, names: Sequence[str], train: np.ndarray, missing_covariate: str) -> Covariates:
+def read_covariates(
+    cells: Cells, names: Sequence[str], train: np.ndarray, missing_covariate: str, *, advice: str = MEND_CELLS
+) -> Covariates:
     """The columns `names` of a table; what they hold is learnt from the rows in `train` (N,) bool.
 
-    A column of numbers with more than two values is numeric, others are categorical: 0/1, words, F/M (also female,
-    male), true/false (also yes/no, 1/0 in the same column), whatever their capitals.
+    A column with more than two different numbers in at least half of its cells is numeric, others are categorical:
+    0/1, words, F/M (also female, male), true/false (also yes/no, 1/0 in the same column), whatever their capitals.
     A missing cell, or a word that no training row has: with `error` it is a DataError, with `category` the category
-    `missing` (of numbers, the mean and an indicator).
+    `missing` (of numbers, the mean and an indicator). `advice`: what to do against such cells.
     """
     if missing_covariate not in ("error", "category"):
         raise DataError(f"data.missing_covariate={missing_covariate} must be error or category")
@@ -85,7 +88,7 @@ def read_covariates(cells: Cells, names: Sequence[str], train: np.ndarray, missi
             learnt, counts = _categories(words, decimal_comma=cells.decimal_comma)
             _check_categories(cells, found[i], words, learnt, counts)
             categories.append([*learnt, MISSING_CATEGORY] if missing_covariate == "category" else learnt)
-    return encode_covariates(cells, found, categories, mean, std, missing_covariate)
+    return encode_covariates(cells, found, categories, mean, std, missing_covariate, advice=advice)
 
 
 def encode_covariates(
@@ -95,6 +98,8 @@ def encode_covariates(
     mean: np.ndarray,
     std: np.ndarray,
     missing_covariate: str,
+    *,
+    advice: str = MEND_CELLS,
 ) -> Covariates:
     """The rows of a table under categories, mean and std (C,) that are known; see `read_covariates`."""
     values: list[list[str]] = []
@@ -126,7 +131,6 @@ def encode_covariates(
             for row in np.flatnonzero(~present).tolist()
         ]
     if faults and missing_covariate == "error":
-        advice = "Mend these cells, or set data.missing_covariate=category to make them a category of their own."
         raise DataError.listing(cells.path, faults, advice)
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -85,13 +83,13 @@ class LabelDataset(Dataset[dict[str, Tensor]]):
 class ViewsDataset(Dataset[dict[str, Tensor]]):
     """Several views of each image, to average predictions over: maps (view, index) to a sample.
 
-    View 0 is the image as it is; each other view is always the same random one, without noise and holes, which would
-    only take something away. `dataset` lends its images and cache.
+    View 0 is the image as it is; each other view is always the same random one. `dataset` lends its images and cache;
+    `augmentation` should only move images, as noise and holes take something away.
     """
 
     def __init__(self, dataset: LabelDataset, augmentation: Augmentation) -> None:
         self.dataset = dataset
-        self.augmentation = replace(augmentation, noise=0.0, dropout_holes=0)
+        self.augmentation = augmentation
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         return self.dataset.view(self.augmentation, key)

@@ -11,6 +11,7 @@ import numpy as np
 
 from data.cells import Cells, read_cells
 from data.covariates import Covariates, no_covariates, read_covariates
+from data.errors import DataError, enumerated
 from data.image_folder import read_image_folder
 from data.image_rows import read_image_rows, read_listed, read_sizes
 from data.images import read_image
@@ -78,7 +79,7 @@ def csv_label_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
-    _check_trained(labels, splits)
+    _check_trained(labels, splits, origin="data.label")
     read = read_covariates(cells, covariates, splits == "train", missing_covariate)
     sizes = read_sizes(cells.path, cells.lines, rows.images)
     keep_splits(splits_file, rows.image_names, splits)
@@ -117,7 +118,7 @@ def folder_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
-    _check_trained(tree.labels, splits)
+    _check_trained(tree.labels, splits, origin="the names of the class folders")
     keep_splits(splits_file, tree.image_names, splits)
     return LabelRecords(
         image_names=tree.image_names,
@@ -139,7 +140,6 @@ def phantom_label_records(
     trouble: float,
     numeric: bool,
     covariates: list[str],
-    missing_covariate: str,
     val_fraction: float,
     test_fraction: float,
     split_seed: int,
@@ -160,7 +160,15 @@ def phantom_label_records(
         decimal_comma=False,
     )
     label = "age_months" if numeric else "growth_stage"
-    labels = read_labels(table, label, numeric=numeric, covariates=covariates, class_order=GROWTH_STAGES)
+    offered = [name for name in table.header[1:] if name != label]
+    if unknown := [name for name in covariates if name.strip().lower() not in offered]:
+        raise DataError(
+            f"data.covariates names {enumerated(unknown)}; of phantoms whose {label} is learnt there is only "
+            f"{enumerated(offered)}."
+        )
+    labels = read_labels(
+        table, label, numeric=numeric, covariates=covariates, class_order=GROWTH_STAGES, origin="data.num_images"
+    )
     splits = written_or_drawn_splits(
         splits_file,
         names,
@@ -171,8 +179,9 @@ def phantom_label_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
-    _check_trained(labels, splits)
-    read = read_covariates(table, covariates, splits == "train", missing_covariate)
+    _check_trained(labels, splits, origin="data.num_images")
+    advice = "Draw more images (data.num_images), or take another data.split_seed."
+    read = read_covariates(table, covariates, splits == "train", "error", advice=advice)
     keep_splits(splits_file, names, splits)
     return LabelRecords(
         image_names=names,
@@ -185,9 +194,9 @@ def phantom_label_records(
     )
 
 
-def _check_trained(labels: Labels, splits: np.ndarray) -> None:
+def _check_trained(labels: Labels, splits: np.ndarray, *, origin: str) -> None:
     if labels.class_names is None:
-        check_numbers_vary(labels, splits)
+        check_numbers_vary(labels, splits, origin=origin)
     else:
         check_classes_trained(labels, splits)
 

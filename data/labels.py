@@ -44,8 +44,12 @@ def read_labels(
     numeric: bool,
     covariates: Sequence[str],
     class_order: Sequence[str] | None = None,
+    origin: str = "data.label",
 ) -> Labels:
-    """The label column of a table; `class_order` replaces the natural order of the classes that occur."""
+    """The label column of a table; `class_order` replaces the natural order of the classes that occur.
+
+    `origin`: the option to check if there is only one class.
+    """
     column = _label_column(cells, label)
     name = cells.header[column]
     if name.lower() in [covariate.strip().lower() for covariate in covariates]:
@@ -64,7 +68,7 @@ def read_labels(
     if numeric:
         numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma)
         return Labels(cells.path, places, numbers, None)
-    return classes_of(cells.path, places, words, origin="data.label", class_order=class_order)
+    return classes_of(cells.path, places, words, origin=origin, class_order=class_order)
 
 
 def numbers_of(source: Path, places: list[str], words: list[str], *, decimal_comma: bool) -> np.ndarray:
@@ -117,13 +121,13 @@ def check_classes_trained(labels: Labels, splits: np.ndarray) -> None:
         raise DataError.listing(labels.source, faults, advice)
 
 
-def check_numbers_vary(labels: Labels, splits: np.ndarray) -> None:
-    """Raises DataError where all training rows have the same number."""
+def check_numbers_vary(labels: Labels, splits: np.ndarray, *, origin: str) -> None:
+    """Raises DataError where all training rows have the same number; `origin` is what to check then."""
     train = labels.targets[splits == "train"]
     if len(train) and np.ptp(train) == 0:
         raise DataError(
             f"{labels.source}: all {len(train)} training images have the number {train[0]:g}; nothing can be learnt. "
-            "Check data.label and the split."
+            f"Check {origin} and the split."
         )
 
 

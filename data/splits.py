@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from data.atomic import written_atomically
 from data.errors import DataError, did_you_mean, enumerated, quoted
 
 SPLITS = ("train", "val", "test")
+
+log = logging.getLogger(__name__)
 
 
 def assign_splits(
@@ -39,6 +42,8 @@ def assign_splits(
     if val_fraction + test_fraction >= 1:
         both = f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}"
         raise DataError(f"{both} leave no rows for the train split; their sum must be below 1")
+    if split is not None and test_fraction > 0:
+        log.warning("data.test_fraction=%g has no effect: the data say themselves which images test", test_fraction)
     splits = np.array(["train"] * num_rows if split is None else split, dtype="<U5")
     # Rows without a group are groups of one.
     groups = np.arange(num_rows) if group is None else np.unique(np.array(group), return_inverse=True)[1]
@@ -134,8 +139,8 @@ def read_splits(path: Path, image_names: Sequence[str]) -> np.ndarray:
     lost = [name for name in image_names if name not in found]
     extra = sorted(found.keys() - set(image_names))
     if lost or extra:
-        faults = [f"{len(lost)} images of the table are not in it: {enumerated(lost)}"] if lost else []
-        faults += [f"{len(extra)} images in it are not in the table: {enumerated(extra)}"] if extra else []
+        faults = [f"{len(lost)} images of the data are not in it: {enumerated(lost)}"] if lost else []
+        faults += [f"{len(extra)} images in it are not in the data: {enumerated(extra)}"] if extra else []
         raise DataError.listing(path, faults, again)
     return np.array([found[name] for name in image_names], dtype="<U5")
 
@@ -190,9 +195,9 @@ def _nothing_left(
 ) -> str:
     counts = ", ".join(f"{split} {int((splits == split).sum())}" for split in SPLITS)
     rows = f"{len(splits)} rows in {len(np.unique(groups))} groups" if len(splits) else "0 rows"
-    cause = "the split column" if given else f"data.test_fraction={test_fraction:g}"
+    cause = "the split column (or folders)" if given else f"data.test_fraction={test_fraction:g}"
     return (
         f"no rows left in the {name} split: {rows} give {counts} under {cause} and data.val_fraction={val_fraction:g}. "
-        f"Add rows, or change {'the split column or data.val_fraction' if given else 'these fractions'}"
+        f"Add rows, or change {'the given split or data.val_fraction' if given else 'these fractions'}"
         f"{'; data.val_fraction=0 trains without validation' if name == 'val' else ''}."
     )

@@ -125,6 +125,13 @@ def test_a_word_among_numbers_is_an_error_or_missing(tmp_path):
     assert read(tmp_path, [*cells[:12], "inf"], missing="category").values[0][-1] == "missing"
 
 
+def test_some_words_among_numbers_are_faults_and_no_categories(tmp_path):
+    cells = [*map(str, range(6)), "tall", "12 cm", "?", "short"]
+    with pytest.raises(DataError, match=r"line 8, column Sex is 'tall', expected a number; line 9, .* is '12 cm'"):
+        read(tmp_path, cells)
+    assert read(tmp_path, ["1", "2", "3", "a", "b", "a", "b"]).categories == [["1", "2", "3", "a", "b"]]
+
+
 def test_rows_that_do_not_train_change_nothing_that_is_learnt(tmp_path):
     train = [True, True, True, True, False, False]
     for others in (["F", "M"], ["M", "M"]):

@@ -24,7 +24,17 @@ def test_the_recipe_of_bone_ages_learns_the_groups_by_an_override() -> None:
     groups = to_train_config(compose(*recipe, "task=classification", "data.label=age_group"))
     assert (groups.task.kind, groups.model.kind) == ("classification", "covariate")
     photos = to_train_config(compose("experiment=hymenoptera", "data.root=photos"))
-    assert (photos.task.kind, photos.model.kind, photos.data.kind) == ("classification", "classifier", "image_folder")
+    assert (photos.task.kind, photos.model.kind, photos.data.kind) == (
+        "classification",
+        "attention_covariate",
+        "image_folder",
+    )
+
+
+def test_views_have_neither_holes_nor_noise() -> None:
+    given = ("data.augmentation.noise=0.5", "data.augmentation.dropout_holes=3", "data.augmentation.rotate_degrees=7")
+    moves = to_train_config(compose("task=classification", *given)).data.augmentation.build_moves()
+    assert (moves.noise, moves.dropout_holes, moves.rotate_degrees) == (0, 0, 7)
 
 
 def test_images_with_labels_flip_without_pairs() -> None:
@@ -52,6 +62,10 @@ def test_images_with_labels_flip_without_pairs() -> None:
             ["data.augmentation.flip_pairs=pairs.txt", "task=regression"],
         ),
         (["task=regression", "model=covariate"], ["model=covariate", "data.covariates"]),
+        (
+            ["task=classification", "data=image_folder", "data.root=photos", "model=covariate"],
+            ["model=covariate needs covariates, and data=image_folder has none", "model=classifier"],
+        ),
         (["task=regression", "data.balance=true"], ["data.balance=true", "task=regression"]),
         (
             ["task=classification", "data.balance=true", "task.loss.class_weights=balanced"],
@@ -62,6 +76,8 @@ def test_images_with_labels_flip_without_pairs() -> None:
         (["task=classification", "data.mixup=-1"], ["data.mixup=-1"]),
         (["task=classification", "task.loss.label_smoothing=1"], ["task.loss.label_smoothing=1.0"]),
         (["task=classification", "task.loss.class_weights=rare"], ["task.loss.class_weights=rare", "balanced"]),
+        (["task=classification", "task.loss.class_weights=[]"], ["task.loss.class_weights=[] must", "balanced"]),
+        (["task=classification", "task.loss.class_weights=[true,1]"], ["task.loss.class_weights=[True, 1] must"]),
         (["task=classification", "task.loss.class_weights=[1,-2]"], ["task.loss.class_weights=[1, -2]"]),
         (["task=classification", "task.top_k=1"], ["task.top_k=1"]),
         (["task=regression", "task.loss.kind=mse"], ["task.loss.kind=mse", "huber"]),

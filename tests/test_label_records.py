@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data.errors import DataError
-from data.label_records import LabelRecords, csv_label_records, phantom_label_records
+from data.label_records import LabelRecords, csv_label_records, folder_records, phantom_label_records
 from data.phantom import GROWTH_STAGES, draw_phantom
 from data.splits import read_splits
 
@@ -45,8 +45,7 @@ def table(labels: list[str], header: str = "image,label", extra: list[str] | Non
 
 def phantoms(folder: Path, **options) -> LabelRecords:
     defaults = {"num_images": 40, "seed": 1, "height": 64, "width": 64, "trouble": 0.0, "numeric": False,
-                "covariates": ["sex"], "missing_covariate": "error", "splits_file": folder / "splits.csv",
-                **SPLIT}  # fmt: skip
+                "covariates": ["sex"], "splits_file": folder / "splits.csv", **SPLIT}  # fmt: skip
     return phantom_label_records(**{**defaults, **options})
 
 
@@ -194,10 +193,33 @@ def test_phantoms_know_their_stage_age_and_sex(tmp_path):
 
 
 def test_phantoms_have_no_other_covariate(tmp_path):
-    with pytest.raises(DataError, match=r"phantom: line 1 has no column 'weight', only .*age_months, sex"):
-        phantoms(tmp_path, num_images=5, covariates=["weight"])
-    with pytest.raises(DataError, match="growth_stage is the label and a covariate"):
-        phantoms(tmp_path, num_images=5, covariates=["growth_stage"])
+    for name in ("weight", "growth_stage"):
+        with pytest.raises(DataError, match=rf"data\.covariates names {name}; .* only age_months, sex") as caught:
+            phantoms(tmp_path, num_images=5, covariates=["sex", name])
+        assert "data.label" not in str(caught.value)
+
+
+def test_advice_names_only_options_that_the_data_have(tmp_path):
+    """Of few phantoms, those that validate may be the only ones of their sex."""
+    messages = []
+    for seed in range(30):
+        try:
+            phantoms(tmp_path, num_images=3, seed=seed, numeric=True, split_seed=seed)
+        except DataError as error:
+            messages.append(str(error))
+        (tmp_path / "splits.csv").unlink(missing_ok=True)
+    assert any("data.num_images" in message and "column sex" in message for message in messages)
+    assert not any("missing_covariate" in message for message in messages)
+    with pytest.raises(DataError, match=r"1 training images.* Check data\.num_images"):
+        phantoms(tmp_path, num_images=2, numeric=True)
+
+
+def test_folders_that_are_all_one_number_are_told_of_folders(tmp_path):
+    for split, name in (("train", "3"), ("val", "4")):
+        (tmp_path / split / name).mkdir(parents=True)
+        Image.new("L", (30, 20)).save(tmp_path / split / name / "a.png")
+    with pytest.raises(DataError, match=r"have the number 3; nothing can be learnt. Check the names of the class fold"):
+        folder_records(root=tmp_path, numeric=True, splits_file=tmp_path / "splits.csv", **SPLIT)
 
 
 @pytest.mark.real_data

@@ -17,6 +17,7 @@ from data.errors import DataError
 from trainer.config.store import to_train_config
 from trainer.device import build_compute
 from trainer.loop import UpdateRule, evaluate
+from trainer.mapping import check_mapping
 from trainer.outcome import _console
 from trainer.run_dir import RunDir
 from trainer.train import _build_data, _build_state, train
@@ -161,6 +162,13 @@ def test_a_mapping_that_changed_is_refused_with_what_was_and_what_is(
     with pytest.raises(DataError, match=rf"labels\.json: {said}") as caught:
         resume(copied, *settings_of(table, *CLASSES, *RANDOM))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_mapping_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    for text in ("[]", "3", "null"):
+        (tmp_path / "labels.json").write_text(text)
+        with pytest.raises(DataError, match=r"labels\.json: is not a JSON object"):
+            check_mapping(tmp_path / "labels.json", {"classes": ["a"]})
 
 
 def test_a_finished_run_takes_no_option_and_stays_as_it_is(

@@ -121,6 +121,17 @@ def test_an_empty_split_is_an_error_with_counts_and_keys(num_rows, options, word
         assert word in str(error.value)
 
 
+def test_a_test_fraction_beside_a_given_split_is_told_to_have_no_effect(caplog):
+    assign(3, split=["train", "train", "val"], test_fraction=0.2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "data.test_fraction=0.2 has no effect: the data say themselves which images test"
+    ]
+    caplog.clear()
+    assign(3, split=["train", "train", "val"])
+    assign(9, test_fraction=0.2)
+    assert not caplog.records
+
+
 def test_splits_survive_the_file_in_any_order_of_the_table(tmp_path):
     names = ["a.png", "sub/ä ,b.png", 'with "quotes".png', "line\nbreak.png", "bad\udcff.png", ""]
     splits = ["train", "val", "test", "train", "val", "train"]
@@ -142,7 +153,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_other_images_than_those_in_the_file_are_an_error_with_both_differences(tmp_path):
     write_splits(tmp_path / "splits.csv", ["a.png", "old.png"], ["train", "val"])
     with pytest.raises(
-        DataError, match=r"splits\.csv: 2 images of the table.*new\.png, two\.png; 1 images in.*old\.png"
+        DataError, match=r"splits\.csv: 2 images of the data.*new\.png, two\.png; 1 images in.*old\.png"
     ):
         read_splits(tmp_path / "splits.csv", ["a.png", "new.png", "two.png"])
 

@@ -16,7 +16,9 @@ from trainer.tasks.verdicts import verdict_of_errors, verdict_of_shares
     ],
 )
 def test_an_error_is_compared_with_that_of_the_baseline(best: float, baseline: float, expected: str) -> None:
-    assert expected in verdict_of_errors(best, baseline, name="error", unit="mm", baseline_name="guessing", number_format=".2f")
+    assert expected in verdict_of_errors(
+        best, baseline, name="error", unit="mm", baseline_name="guessing", number_format=".2f"
+    )
 
 
 @pytest.mark.parametrize(

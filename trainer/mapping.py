@@ -25,6 +25,8 @@ def check_mapping(path: Path, mapping: dict[str, Any]) -> None:
         written = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: can't be read ({error}). Start a new run.") from None
+    if not isinstance(written, dict):
+        raise DataError(f"{path}: is not a JSON object ({{...}}), as this program writes it. Start a new run.")
     for key, now in mapping.items():
         was = written.get(key)
         if not _same(was, now):

@@ -146,7 +146,6 @@ class PhantomConfig(DataConfig, LandmarkData, LabelData):
             trouble=self.trouble,
             numeric=numeric,
             covariates=self.covariates,
-            missing_covariate="error",
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,

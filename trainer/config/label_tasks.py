@@ -34,7 +34,7 @@ class ClassificationLossConfig:
         weights = self.class_weights
         if weights is None or weights == "balanced":
             return
-        if not isinstance(weights, list) or not all(_is_weight(weight) for weight in weights):
+        if not isinstance(weights, list) or not weights or not all(_is_weight(weight) for weight in weights):
             raise ValueError(
                 f"task.loss.class_weights={weights} must be null, balanced, or a list of a number above 0 per class"
             )
@@ -137,7 +137,8 @@ def _name_and_unit(column: str) -> tuple[str, str]:
 
 
 def _is_weight(weight: object) -> bool:
-    return isinstance(weight, int | float) and math.isfinite(weight) and weight > 0
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)  # which Python takes for 0 and 1
+    return is_number and math.isfinite(weight) and weight > 0
 
 
 def _check_labels(config: TrainConfig, task: str) -> None:
@@ -150,6 +151,10 @@ def _check_labels(config: TrainConfig, task: str) -> None:
         )
     check_absent("data", data, LANDMARK_KEYS, f"task={task}", "task=landmarks")
     check_absent("data.augmentation", data.augmentation, ["flip_pairs"], f"task={task}", "task=landmarks")
+    if isinstance(model, CovariateConfig) and model.kind == "covariate" and not hasattr(data, "covariates"):
+        raise ValueError(
+            f"model=covariate needs covariates, and data={data.kind} has none; choose model=classifier, or data=csv"
+        )
     if isinstance(model, CovariateConfig) and model.kind == "covariate" and not data.covariate_names:
         raise ValueError(
             f"model=covariate needs data.covariates, such as data.covariates=[sex], got {data.covariate_names}; "
