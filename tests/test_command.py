@@ -45,6 +45,12 @@ def test_help_names_every_group_and_choice() -> None:
     [
         (["scheduler.maxlr=1"], 2, "its keys: kind, mode, base_lr"),
         (["data=csv"], 2, "data.table"),
+        (["task=regression", "data.covariates=sex"], 2, "; write data.covariates=[sex]\n"),
+        (
+            ["experiment=hymenoptera", "task=regression"],
+            2,
+            "Key 'label_smoothing' not in 'RegressionLossConfig' (task.loss.label_smoothing)\n",
+        ),
         (["resume=nowhere"], 2, "resume=nowhere is not a run directory"),
         (["scheduler.base_lr=1"], 2, "scheduler.base_lr=1.0"),
         (["data=csv", "data.table=absent.csv"], 3, "absent.csv"),

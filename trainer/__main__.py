@@ -1,9 +1,10 @@
-"""`python -m trainer key=value ...`: Hydra composes the config, the rest is train(). Nothing here imports torch."""
+"""`python -m trainer key=value ...`: Hydra composes the config, the rest is train(). torch waits until it is needed."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -120,7 +121,11 @@ def _message(error: Exception) -> str:
         error = cause
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and is_dataclass(error.object_type):
         shown = f"{shown.splitlines()[0]}; its keys: {', '.join(field.name for field in fields(error.object_type))}"
-    return shown
+    if wrong := re.match(r"Error merging override (?P<key>[^=]+)=(?P<value>.*?): .* is not a ListConfig", shown):
+        shown = f"{shown.rstrip('.')}; write {wrong['key']}=[{wrong['value']}]"
+    told, _, where = shown.partition("full_key: ")  # of a recipe that meets another task, in lines
+    key = f" ({where.splitlines()[0]})" if where else ""
+    return " ".join(told.split()) + key if key else shown
 
 
 if __name__ == "__main__":
