@@ -137,8 +137,9 @@ def _name_and_unit(column: str) -> tuple[str, str]:
 
 
 def _is_weight(weight: object) -> bool:
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)  # which Python takes for 0 and 1
-    return is_number and math.isfinite(weight) and weight > 0
+    if isinstance(weight, bool):  # an int to Python
+        return False
+    return isinstance(weight, int | float) and math.isfinite(weight) and weight > 0
 
 
 def _check_labels(config: TrainConfig, task: str) -> None:
