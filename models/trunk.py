@@ -25,7 +25,8 @@ class Trunk(nn.Module):
     """(N, 3, H, W) uint8 images to the map (N, C, h, w) that timm's classifier pools; mean and std are the model's own.
 
     It includes what the weights have learnt before the classifier: convolutions that widen the last map (lite0: 320 to
-    1280 channels) and norms. Models that can't do without pooling give a map of one cell.
+    1280 channels) and norms. Those that pool before such layers (MobileNetV3, ConvNeXt) have them applied to each cell,
+    and what then is pooled differs from timm's. Models that can't do without pooling give a map of one cell.
     """
 
     mean: Tensor
