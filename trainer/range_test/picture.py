@@ -81,7 +81,8 @@ def _draw_slopes(axes: Axes, finding: Finding) -> None:
         axes.annotate(
             f"steepest {steepest:.1e}",
             (lrs[place], slopes[place]),
-            xytext=(8, -2),
+            xytext=(-8, -2) if place > 0.7 * len(lrs) else (8, -2),
+            ha="right" if place > 0.7 * len(lrs) else "left",
             textcoords="offset points",
             fontsize=9,
             color=CHOSEN,
@@ -110,19 +111,11 @@ def _shade(axes: Axes, finding: Finding, *, named: bool) -> None:
             axes.text(
                 middle, 0.97, name, ha="center", va="top", color=text, fontsize=9, transform=axes.get_xaxis_transform()
             )
-    for label, rate in (("base_lr", rates.base_lr), ("max_lr", rates.max_lr)):
+    for label, rate, side, height in (("base_lr", rates.base_lr, "left", 0.03), ("max_lr", rates.max_lr, "right", 0.1)):
         axes.axvline(rate, color=ZONES[1][2], linewidth=1.0, linestyle="--", zorder=1)
         if named:
-            axes.text(
-                rate,
-                0.03,
-                f" {label} {rate:.1e}",
-                ha="left",
-                va="bottom",
-                color=ZONES[1][2],
-                fontsize=9,
-                transform=axes.get_xaxis_transform(),
-            )
+            text, place = f" {label} {rate:.1e} ", axes.get_xaxis_transform()
+            axes.text(rate, height, text, ha=side, va="bottom", color=ZONES[1][2], fontsize=9, transform=place)
 
 
 def _limit(axes: Axes, values: np.ndarray, *, higher_is_better: bool = False) -> None:
