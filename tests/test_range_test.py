@@ -342,7 +342,7 @@ def settings() -> RangeTestConfig:
         ("phases", [], "range_test.phases=[] leaves nothing to test"),
         ("phases", ["warmup"], "range_test.phases=warmup is not one of frozen, finetune"),
         ("max_lr", 1e-8, "range_test.min_lr=1e-07 must be below range_test.max_lr=1e-08"),
-        ("num_steps", 22, "range_test.num_steps=22 leaves too little beside range_test.skip_start=10"),
+        ("num_steps", 22, "range_test.num_steps=22 leaves too little beside range_test.skip_start"),
         ("max_lr", math.inf, "range_test.max_lr=inf must be a finite number"),
         ("mode", "log", "range_test.mode=log is not one of exp, linear"),
         ("signal", "val", "range_test.signal=val is not one of"),

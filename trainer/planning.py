@@ -119,8 +119,8 @@ def grant_steps(
         seconds_left = deadline - time.perf_counter() - _seconds_for_tests(phases, config, data, per_update, evaluation)
         if seconds_left <= 0:
             raise ValueError(
-                f"max_minutes={config.max_minutes} leaves nothing for training after reading the data, timing the plan "
-                "and the range tests; give more minutes"
+                f"max_minutes={config.max_minutes} was used up before training began, by reading the data, timing the "
+                "plan and what the range tests will take; give more minutes"
             )
         granted = cut_to_seconds(granted, seconds_per_step, seconds_left)
     if granted != planned:
