@@ -44,7 +44,7 @@ def rates(out: Path, seeds: str, *overrides: str) -> None:
     for factor, values in sorted(found.items()):
         known = [value for value in values if math.isfinite(value)]
         spread = np.std(known, ddof=1) if len(known) > 1 else math.nan
-        failed = f", {len(values) - len(known)} diverged" if len(known) < len(values) else ""
+        failed = f", {len(values) - len(known)} failed" if len(known) < len(values) else ""
         each = " ".join(f"{value:.4g}" for value in values)
         mean = np.mean(known) if known else math.nan
         print(f"rates x {factor:<4g}  {monitor} {mean:.4g} +- {spread:.2g} ({each}{failed})")
