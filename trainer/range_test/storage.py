@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ class Stored:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cache_dir, prefix="range_test_", suffix=".pt", delete=False) as file:
             self._file = Path(file.name)
-            try:
+            with ExitStack() as unless_saved:  # a full disk, or Ctrl-C, leaves no half a copy behind
+                unless_saved.callback(self.close)
                 torch.save(payload, file)
-            except BaseException:
-                self.close()
-                raise
+                unless_saved.pop_all()
 
     def read(self) -> dict[str, Any]:
         """A copy of what was stored, as often as wanted."""
