@@ -4,7 +4,7 @@ form, as in the package torch-lr-finder."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
@@ -119,25 +119,25 @@ def inputs_and_labels(batch: Any, keys: tuple[str, str] | None) -> tuple[Any, An
     )
 
 
+Iter = TypeVar("Iter", bound=DataLoaderIter)
+
+
 def as_train_iter(loader: Any) -> TrainDataLoaderIter:
-    if isinstance(loader, TrainDataLoaderIter):
-        return loader
-    if isinstance(loader, DataLoader):
-        return TrainDataLoaderIter(loader)
-    raise ValueError(
-        f"train_loader is a {type(loader).__name__}, but a torch DataLoader or a TrainDataLoaderIter is needed; "
-        "TrainDataLoaderIter(batches) takes anything that can be iterated again and again, a list of batches too"
-    )
+    return _as_iter("train_loader", loader, TrainDataLoaderIter)
 
 
 def as_val_iter(loader: Any) -> ValDataLoaderIter:
-    if isinstance(loader, ValDataLoaderIter):
+    return _as_iter("val_loader", loader, ValDataLoaderIter)
+
+
+def _as_iter(argument: str, loader: Any, kind: type[Iter]) -> Iter:
+    if isinstance(loader, kind):
         return loader
     if isinstance(loader, DataLoader):
-        return ValDataLoaderIter(loader)
+        return kind(loader)
     raise ValueError(
-        f"val_loader is a {type(loader).__name__}, but a torch DataLoader or a ValDataLoaderIter is needed; "
-        "ValDataLoaderIter(batches) takes anything that can be iterated again and again, a list of batches too"
+        f"{argument} is a {type(loader).__name__}, but a torch DataLoader or a {kind.__name__} is needed; "
+        f"{kind.__name__}(batches) takes anything that can be iterated again and again, a list of batches too"
     )
 
 
