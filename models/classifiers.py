@@ -37,18 +37,9 @@ class PooledHead(nn.Module):
 class CovariateHead(nn.Module):
     """The mean over the map and the embedded covariates, joined."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        num_covariates: int,
-        num_outputs: int,
-        hidden: int,
-        embedding: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, joint: Joint) -> None:
         super().__init__()
-        self.joint = Joint(channels, num_covariates, num_outputs, hidden=hidden, embedding=embedding, dropout=dropout)
+        self.joint = joint
 
     def forward(self, features: Tensor, covariates: Tensor) -> LabelOutput:
         with full_precision(features):
@@ -62,21 +53,12 @@ class AttentionHead(nn.Module):
     2018, arXiv:1802.04712, equation 8). All weights are equal before training.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        num_covariates: int,
-        num_outputs: int,
-        hidden: int,
-        embedding: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, channels: int, joint: Joint) -> None:
         super().__init__()
         last = nn.Conv2d(ATTENTION_WIDTH, 1, 1, bias=False)  # a bias is nothing to a softmax
         nn.init.zeros_(last.weight)
         self.scores = nn.Sequential(nn.Conv2d(channels, ATTENTION_WIDTH, 1), nn.Tanh(), last)
-        self.joint = Joint(channels, num_covariates, num_outputs, hidden=hidden, embedding=embedding, dropout=dropout)
+        self.joint = joint
 
     def forward(self, features: Tensor, covariates: Tensor) -> LabelOutput:
         with full_precision(features):
@@ -158,18 +140,8 @@ def build_label_model(
             f"for data.input_height={input_size[0]} data.input_width={input_size[1]}; "
             "choose a larger input, another backbone, or model=covariate"
         )
-    kind = {"covariate": CovariateHead, "attention": AttentionHead}[head]
-    return LabelModel(
-        trunk,
-        kind(
-            trunk.channels,
-            num_covariates=num_covariates,
-            num_outputs=num_outputs,
-            hidden=hidden,
-            embedding=embedding,
-            dropout=dropout,
-        ),
-    )
+    joint = Joint(trunk.channels, num_covariates, num_outputs, hidden=hidden, embedding=embedding, dropout=dropout)
+    return LabelModel(trunk, CovariateHead(joint) if head == "covariate" else AttentionHead(trunk.channels, joint))
 
 
 def _output_layer(channels: int, num_outputs: int) -> nn.Linear:

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.classifiers import AttentionHead, CovariateHead, LabelModel, LabelOutput, PooledHead, build_label_model
+from models.classifiers import (
+    AttentionHead,
+    CovariateHead,
+    Joint,
+    LabelModel,
+    LabelOutput,
+    PooledHead,
+    build_label_model,
+)
 from trainer.phases import fingerprint
 
 SIZE = (64, 64)
@@ -44,9 +52,8 @@ def head_of(kind: str, channels: int = 8, *, num_covariates: int = 2, num_output
     torch.manual_seed(0)
     if kind == "pooled":
         return PooledHead(channels, num_outputs=num_outputs, dropout=0.0)
-    options = {"hidden": 32, "embedding": 8, "dropout": 0.0}
-    build = {"covariate": CovariateHead, "attention": AttentionHead}[kind]
-    return build(channels, num_covariates=num_covariates, num_outputs=num_outputs, **options)
+    joint = Joint(channels, num_covariates, num_outputs, hidden=32, embedding=8, dropout=0.0)
+    return CovariateHead(joint) if kind == "covariate" else AttentionHead(channels, joint)
 
 
 def train(head: nn.Module, features: Tensor, given: Tensor, target: Tensor, steps: int, rate: float = 1e-2) -> float:
