@@ -1,4 +1,4 @@
-"""What a user can get wrong, as data: a case that does it, and the exit code and message that docs/faults.md promises."""
+"""What a user can get wrong, as data: a case, and the exit code and message that docs/faults.md promises for it."""
 
 from __future__ import annotations
 
