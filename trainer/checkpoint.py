@@ -4,27 +4,73 @@ from __future__ import annotations
 
 import logging
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from data.atomic import written_atomically
+from trainer.history import Logs
 from trainer.run_dir import RunDir
 from trainer.state import TrainState
 
 log = logging.getLogger(__name__)
 
+VERSION = 2  # of what a checkpoint holds
+COST = 0.01  # share of the time that saving may take where nothing else was asked for
 
-def save(run_dir: RunDir, state: TrainState) -> None:
-    """Write checkpoints/last.pt; the one before it stays as previous.pt."""
-    last = run_dir.last_checkpoint
-    with written_atomically(last) as aside:
-        torch.save(state.state_dict(), aside)
-        if last.exists():
-            last.replace(run_dir.previous_checkpoint)
+
+class Saver:
+    """Keeps a run on disk: its logs, the best weights so far, and the state in checkpoints/last.pt and previous.pt.
+
+    Args:
+        every_steps, every_minutes: how often `save_if_due` saves, in updates and in minutes since the last time. With
+            neither, as often as it costs a hundredth of the time.
+    """
+
+    def __init__(self, run_dir: RunDir, logs: Logs, *, every_steps: int | None, every_minutes: float | None) -> None:
+        self.run_dir = run_dir
+        self.logs = logs
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self._best: dict[str, Tensor] | None = None  # not on disk yet
+        self._seconds = 0.0  # that the last save took
+        self._saved_at = time.perf_counter()
+        self._saved_iteration = 0
+
+    def keep_best(self, model: nn.Module) -> None:
+        """Put the weights aside; they go to disk with the checkpoint that knows of them."""
+        self._best = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+
+    def save_if_due(self, state: TrainState) -> None:
+        if self._is_due(state):
+            self.save(state)
+
+    def save(self, state: TrainState) -> None:
+        """Raises OSError naming the file, where the disk is full; the last checkpoint is whole then."""
+        begun = time.perf_counter()
+        self.logs.sync()
+        if self._best is not None:
+            write_weights(self.run_dir.best_weights, self._best)
+            self._best = None
+        with (
+            written_atomically(self.run_dir.last_checkpoint, previous=self.run_dir.previous_checkpoint) as aside,
+            aside.open("wb") as file,
+        ):
+            torch.save({"version": VERSION, **state.state_dict()}, file)
+        self._saved_at, self._saved_iteration = time.perf_counter(), state.iteration
+        self._seconds = self._saved_at - begun
+
+    def _is_due(self, state: TrainState) -> bool:
+        passed = time.perf_counter() - self._saved_at
+        if self.every_steps is None and self.every_minutes is None:
+            return passed * COST >= self._seconds
+        return (self.every_steps is not None and state.iteration - self._saved_iteration >= self.every_steps) or (
+            self.every_minutes is not None and passed >= 60 * self.every_minutes
+        )
 
 
 def load(run_dir: RunDir) -> dict[str, Any] | None:
@@ -38,22 +84,25 @@ def load(run_dir: RunDir) -> dict[str, Any] | None:
     for path in present:
         try:
             saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+            version = saved["version"]
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
             faults.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
             log.warning("checkpoint can't be read, the one before it is used: %s", faults[-1])
             continue
+        if version != VERSION:
+            raise ValueError(f"{path} is of another version of trainer; go on with that one, or start a new run")
         return saved
     if faults:
         raise ValueError(f"no checkpoint of {run_dir.path} can be read ({'; '.join(faults)}); start a new run")
     return None
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The model's weights and buffers as safetensors."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Weights and buffers as safetensors."""
+    content = safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()})
     with written_atomically(path) as aside:
-        save_file(tensors, aside)
+        aside.write_bytes(content)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(safetensors.torch.load_file(path))

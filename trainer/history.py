@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.atomic import faults_naming
 from trainer.loop import StepRecord
 from trainer.optimizers import GROUPS
 from trainer.run_dir import write_text
@@ -29,6 +31,7 @@ class CsvLog:
             ValueError: the file has fewer whole rows.
         """
         self.columns = columns
+        self._path = path
         header = _line(columns)
         kept = ""
         if keep_rows > 0:
@@ -42,8 +45,14 @@ class CsvLog:
 
     def append(self, row: dict[str, Any]) -> None:
         assert set(row) == set(self.columns), (sorted(row), sorted(self.columns))
-        self._file.write(_line([row[column] for column in self.columns]))
-        self._file.flush()
+        with faults_naming(self._path):
+            self._file.write(_line([row[column] for column in self.columns]))
+            self._file.flush()
+
+    def sync(self) -> None:
+        """On disk, before a checkpoint counts on the rows."""
+        with faults_naming(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -53,6 +62,10 @@ class CsvLog:
 class Logs:
     history: LRHistory
     metrics: CsvLog
+
+    def sync(self) -> None:
+        self.history.sync()
+        self.metrics.sync()
 
     def close(self) -> None:
         self.history.close()
@@ -81,6 +94,9 @@ class LRHistory:
                 "skipped": int(record.skipped),
             }
         )
+
+    def sync(self) -> None:
+        self._log.sync()
 
     def close(self) -> None:
         self._log.close()

@@ -48,6 +48,7 @@ class UpdateRule:
     compute: Compute
     accumulation: int  # micro-batches summed
     clip_norm: float | None
+    skips_nonfinite: bool = False  # an update that is skipped then leaves no trace in batch norm's statistics either
 
 
 def train_steps(
@@ -68,6 +69,7 @@ def train_steps(
 
         # One update: forward and backward over the micro-batches, then a step unless something is not finite.
         loss_sum, indices = 0.0, []
+        buffers = [buffer.clone() for buffer in state.model.buffers()] if rule.skips_nonfinite else []
         optimizer.zero_grad(set_to_none=True)
         for _ in range(rule.accumulation):
             batch = rule.compute.send(next(batches))
@@ -84,6 +86,9 @@ def train_steps(
             state.scaler.step(optimizer)
             if state.ema is not None:
                 state.ema.update_parameters(state.model)
+        else:
+            for buffer, before in zip(state.model.buffers(), buffers, strict=rule.skips_nonfinite):
+                buffer.copy_(before)
         state.scaler.update()
 
         record = StepRecord(

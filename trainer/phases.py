@@ -6,24 +6,23 @@ import hashlib
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer import checkpoint
+from trainer.checkpoint import Saver
 from trainer.errors import TrainingError
 from trainer.history import Logs
-from trainer.loop import StepRecord, UpdateRule, evaluate, train_steps
+from trainer.loop import Batch, StepRecord, UpdateRule, evaluate, train_steps
 from trainer.progress import epoch_progress
 from trainer.run_data import RunData
-from trainer.run_dir import RunDir
 from trainer.schedules import Schedule
 from trainer.selection import epochs_since_best
 from trainer.state import TrainState
-from trainer.tasks.task import Task
+from trainer.stopping import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +46,24 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class StopRule:
+class Limits:
     """What ends a phase before its last update."""
 
     early_stopping_epochs: int | None
     deadline: float | None  # on time.perf_counter's clock; a run makes its first epoch all the same
+    max_skipped: int  # faulty updates in a row; 0: the first one ends the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What all phases of a run work with."""
+
+    data: RunData
+    rule: UpdateRule
+    limits: Limits
+    logs: Logs
+    saver: Saver
+    request: StopRequest
 
 
 def freeze(model: nn.Module, phase: Phase) -> None:
@@ -83,98 +95,133 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def run_phase(
-    phase: Phase,
-    state: TrainState,
-    data: RunData,
-    *,
-    update_rule: UpdateRule,
-    stop_rule: StopRule,
-    logs: Logs,
-    run_dir: RunDir,
-    steps_after: int,
-) -> None:
+def run_phase(phase: Phase, state: TrainState, training: Training, *, steps_after: int) -> None:
     """Train from where `state` is in the phase to the phase's end, with an evaluation after each epoch.
 
     `steps_after` is how many updates the phases after this one make: they count in the time that is left.
 
     Raises:
         TrainingError: a loss or gradient is not finite.
+        Stopped: it was asked for; the state is that after a whole update.
     """
-    assert phase.schedule is not None
-    task, compute = update_rule.task, update_rule.compute
     before = fingerprint(state.backbone) if phase.frozen else None
-    batches = data.training_batches(
+    batches = training.data.training_batches(
         first_epoch=state.epochs_before, first_step=state.phase_step, last_step=phase.total_steps
     )
-    while not _is_over(phase, state, task, stop_rule):
-        begun = time.perf_counter()
-        phase_epoch = state.phase_step // phase.steps_per_epoch + 1
-        epoch = state.epochs_before + phase_epoch
-        steps = min(phase_epoch * phase.steps_per_epoch, phase.total_steps) - state.phase_step
-        title = f"{phase.name} {phase_epoch}/{phase.num_epochs}"
-        set_training_modes(state.model, phase)
-        losses: list[float] = []
-        updates = train_steps(
-            state,
-            batches,
-            phase.schedule.after(state.monitors),
-            steps=steps,
-            backbone_lr_ratio=phase.backbone_lr_ratio,
-            rule=update_rule,
-        )
-        with epoch_progress(title, steps, phase.total_steps - state.phase_step - steps + steps_after) as progress:
-            for record in updates:
-                logs.history.append(record, phase=phase.name, epoch=epoch)
-                progress.advance(record)
-                if record.faulty:
-                    raise TrainingError(_describe_fault(record, phase, losses, data.records.image_names))
-                if not record.skipped:
-                    losses.append(record.loss)
-        measured = {"train_loss": sum(losses) / len(losses) if losses else math.nan}
-        if data.validates:
-            val_loss, predictions = evaluate(state.evaluated_model, data.evaluation_batches("val"), task, compute)
-            measured |= {"val_loss": val_loss, **task.metrics(predictions)}
-        best = state.note_result(phase.name, epoch, measured, measured[task.monitor], task.monitor_mode)
-        if best:
-            checkpoint.save_weights(run_dir.best_weights, state.evaluated_model)
-        seconds = time.perf_counter() - begun
-        state.seconds += seconds
-        logs.metrics.append(
-            {
-                "epoch": epoch,
-                "phase": phase.name,
-                "phase_epoch": phase_epoch,
-                "iteration": state.iteration,
-                **measured,
-                "seconds": round(seconds, 3),
-            }
-        )
-        log.info("%-16s %s%s", title, task.summary(measured), "  (best)" if best else "")
-        checkpoint.save(run_dir, state)
+    over = _is_over(phase, state, training)
+    while not over:
+        _train_epoch(phase, state, training, batches, steps_after)
+        _judge_epoch(phase, state, training)
+        over = _is_over(phase, state, training)
+        if over:
+            training.saver.save(state)
+        else:
+            training.saver.save_if_due(state)
     if before is not None and fingerprint(state.backbone) != before:
         raise AssertionError("the frozen backbone changed")
 
 
-def _is_over(phase: Phase, state: TrainState, task: Task[Any], rule: StopRule) -> bool:
-    if state.phase_step >= phase.total_steps:
+def _train_epoch(
+    phase: Phase, state: TrainState, training: Training, batches: Iterator[Batch], steps_after: int
+) -> None:
+    """The updates of an epoch, or those that are left of it."""
+    assert phase.schedule is not None
+    last_step = min((len(state.monitors) + 1) * phase.steps_per_epoch, phase.total_steps)
+    steps = last_step - state.phase_step
+    set_training_modes(state.model, phase)
+    updates = train_steps(
+        state,
+        batches,
+        phase.schedule.after(state.monitors),
+        steps=steps,
+        backbone_lr_ratio=phase.backbone_lr_ratio,
+        rule=training.rule,
+    )
+    begun = time.perf_counter()
+    with epoch_progress(_title(phase, state), steps, phase.total_steps - last_step + steps_after) as progress:
+        for record in updates:
+            now = time.perf_counter()
+            state.epoch_seconds, begun = state.epoch_seconds + now - begun, now
+            training.logs.history.append(record, phase=phase.name, epoch=_epoch(state))
+            progress.advance(record)
+            _count(record, phase, state, training)
+            training.request.check()
+            training.saver.save_if_due(state)
+
+
+def _count(record: StepRecord, phase: Phase, state: TrainState, training: Training) -> None:
+    """Take an update into the epoch's loss; raises TrainingError where too many were skipped."""
+    if record.faulty:
+        state.faults_in_a_row += 1
+        if state.faults_in_a_row > training.limits.max_skipped:
+            raise TrainingError(_describe_fault(record, phase, state, training))
+    elif not record.skipped:
+        state.faults_in_a_row = 0
+        state.last_loss = record.loss
+        state.epoch_losses += record.loss
+        state.epoch_updates += 1
+
+
+def _judge_epoch(phase: Phase, state: TrainState, training: Training) -> None:
+    """Evaluate, and write down what the epoch came to."""
+    begun = time.perf_counter()
+    data, task = training.data, training.rule.task
+    title, epoch = _title(phase, state), _epoch(state)
+    measured = {"train_loss": state.epoch_losses / state.epoch_updates if state.epoch_updates else math.nan}
+    if data.validates:
+        batches = training.request.checked(data.evaluation_batches("val"))
+        val_loss, predictions = evaluate(state.evaluated_model, batches, task, training.rule.compute)
+        measured |= {"val_loss": val_loss, **task.metrics(predictions)}
+    state.epoch_seconds += time.perf_counter() - begun
+    row = {
+        "epoch": epoch,
+        "phase": phase.name,
+        "phase_epoch": len(state.monitors) + 1,
+        "iteration": state.iteration,
+        **measured,
+        "seconds": round(state.epoch_seconds, 3),
+    }
+    best = state.note_result(phase.name, epoch, measured, measured[task.monitor], task.monitor_mode)
+    if best:
+        training.saver.keep_best(state.evaluated_model)
+    training.logs.metrics.append(row)
+    log.info("%-16s %s%s", title, task.summary(measured), "  (best)" if best else "")
+
+
+def _epoch(state: TrainState) -> int:
+    """The epoch that runs, counted from 1 over the run."""
+    return state.epochs_before + len(state.monitors) + 1
+
+
+def _title(phase: Phase, state: TrainState) -> str:
+    return f"{phase.name} {len(state.monitors) + 1}/{phase.num_epochs}"
+
+
+def _is_over(phase: Phase, state: TrainState, training: Training) -> bool:
+    if len(state.monitors) == phase.num_epochs:
         return True
-    patience = rule.early_stopping_epochs
-    if patience is not None and epochs_since_best(state.monitors, task.monitor_mode) >= patience:
+    if state.phase_step > len(state.monitors) * phase.steps_per_epoch:  # in an epoch
+        return False
+    patience = training.limits.early_stopping_epochs
+    if patience is not None and epochs_since_best(state.monitors, training.rule.task.monitor_mode) >= patience:
         log.info("%s ends early: %d epochs without a better result", phase.name, patience)
         return True
-    if rule.deadline is not None and state.best is not None and time.perf_counter() > rule.deadline:
+    deadline = training.limits.deadline
+    if deadline is not None and state.best is not None and time.perf_counter() > deadline:
         log.warning("%s ends before its schedule does: max_minutes is used up", phase.name)
         return True
     return False
 
 
-def _describe_fault(record: StepRecord, phase: Phase, losses: list[float], image_names: list[str]) -> str:
+def _describe_fault(record: StepRecord, phase: Phase, state: TrainState, training: Training) -> str:
     rates = ", ".join(f"{group} {rate:.3g}" for group, rate in record.rates.items())
-    last = f"{losses[-1]:.4g}" if losses else "none in this epoch"
+    last = f"{state.last_loss:.4g}" if math.isfinite(state.last_loss) else "none"
+    names = training.data.records.image_names
+    row = f", the {state.faults_in_a_row}th in a row" if state.faults_in_a_row > 1 else ""
     return (
-        f"loss {record.loss} and gradient norm {record.grad_norm} at update {record.iteration} "
+        f"loss {record.loss} and gradient norm {record.grad_norm} at update {record.iteration}{row} "
         f"({phase.name} step {record.phase_step}; rates: {rates}; last finite loss: {last}). "
-        f"Images: {', '.join(image_names[index] for index in record.indices)}. "
-        "Try a lower scheduler.max_lr, a smaller clip_norm or precision=fp32; the last checkpoint is kept"
+        f"Images: {', '.join(names[index] for index in record.indices)}. "
+        "The last checkpoint is kept: go on from it with on_nonfinite=skip, which leaves such updates out, or start "
+        "anew with a lower scheduler.max_lr, a smaller clip_norm or precision=fp32"
     )

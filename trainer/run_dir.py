@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data.atomic import written_atomically
+from data.atomic import HALF_WRITTEN, written_atomically
 
 
 class RunDir:
@@ -18,6 +18,10 @@ class RunDir:
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
 
     @property
     def environment(self) -> Path:
@@ -78,8 +82,12 @@ class RunDir:
                 raise ValueError(f"resume={self.path} is not a run directory: it has no {file.name}")
 
     def create(self) -> None:
-        self.plots.mkdir(parents=True, exist_ok=True)
-        self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        """Make the folders, and take away what a killed process left half written."""
+        for folder in (self.plots, self.last_checkpoint.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.plots, self.last_checkpoint.parent):
+            for half in folder.glob(HALF_WRITTEN):
+                half.unlink()
 
     def note_fault(self, message: str) -> None:
         """Put a fault at the end of the log; or, where the run never began, take away the folder made for it."""
@@ -87,7 +95,7 @@ class RunDir:
             with (self.path / "train.log").open("a", encoding="utf-8") as file:
                 file.write(f"error: {message}\n")
             return
-        for begun in (self.splits, self.path / "train.log"):
+        for begun in (self.splits, self.path / "train.log", self.lock):
             begun.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()

@@ -30,12 +30,17 @@ class TrainState:
     epochs_done: int = 0  # epochs of the run, the last of a phase perhaps a part of one
     evaluations: int = 0  # of the run
     monitors: list[float] = field(default_factory=list)  # of the current phase, one per evaluation
+    epoch_losses: float = 0.0  # sum over the updates of the epoch that has begun and is not evaluated
+    epoch_updates: int = 0  # that are in the sum
+    epoch_seconds: float = 0.0  # spent on it
+    last_loss: float = math.nan  # of the newest update that was not skipped
+    faults_in_a_row: int = 0  # the newest updates, as far as they were skipped because something was not finite
     best: dict[str, Any] | None = None  # value, epoch, iteration and phase of the best evaluation
     phase_metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # at the end of each phase
     planned_steps: dict[str, int] = field(default_factory=dict)  # updates in the epochs of each phase
     total_steps: dict[str, int] = field(default_factory=dict)  # the same within the run's budget
     found_rates: dict[str, dict[str, float]] = field(default_factory=dict)  # by the range test of each phase, by key
-    seconds: float = 0.0  # spent training and evaluating, over all parts of a resumed run
+    seconds: float = 0.0  # spent on what is finished, over all parts of a resumed run
     finished: bool = False
 
     @property
@@ -56,7 +61,9 @@ class TrainState:
         return self.model if self.ema is None else self.ema.module
 
     def note_result(self, phase: str, epoch: int, measured: dict[str, float], value: float, mode: str) -> bool:
-        """Take in an evaluation; whether it is the run's best so far."""
+        """Take in the evaluation that ends an epoch; whether it is the run's best so far."""
+        self.seconds += self.epoch_seconds
+        self.epoch_losses, self.epoch_updates, self.epoch_seconds = 0.0, 0, 0.0
         self.evaluations += 1
         self.epochs_done = epoch
         self.monitors.append(value)
@@ -96,6 +103,11 @@ _PLAIN = (
     "epochs_done",
     "evaluations",
     "monitors",
+    "epoch_losses",
+    "epoch_updates",
+    "epoch_seconds",
+    "last_loss",
+    "faults_in_a_row",
     "best",
     "phase_metrics",
     "planned_steps",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import takewhile
 from typing import Any
 
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from models.backbone import check_name
 from models.weights import check_weights
 from trainer import checkpoint
+from trainer.checkpoint import Saver
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
 from trainer.device import Compute, build_compute, keep_freed_memory
@@ -22,7 +24,7 @@ from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
 from trainer.loop import UpdateRule
 from trainer.mapping import check_mapping, keep_mapping
 from trainer.outcome import write_outcome
-from trainer.phases import Phase, StopRule, freeze, run_phase
+from trainer.phases import Limits, Phase, Training, freeze, run_phase
 from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
 from trainer.plots import plot_schedule
 from trainer.range_test.outcome import write_test_outcome
@@ -30,18 +32,23 @@ from trainer.range_test.run import check_found, check_testable, run_range_test
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
+from trainer.stopping import Stopped, StopRequest
 from trainer.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides: list[str]) -> float:
+def train(
+    config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides: list[str], request: StopRequest | None = None
+) -> float:
     """Train what `config` says, or go on with it, and leave all of it in `run_dir`.
 
     `composed` and `overrides`: the config before it was typed, and what was typed on the command line; both are
-    written down. Returns the best value of the monitored metric.
+    written down. `request`: asked in time to stop, it raises Stopped once all is saved. Returns the best value of the
+    monitored metric.
     """
     started = time.perf_counter()
+    request = request or StopRequest()
 
     # What can be refused before any data is read.
     keep_freed_memory()
@@ -56,13 +63,14 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     check_testable(config, data)
     task = config.task.build(config, data)
     check_mapping(run_dir.labels, task.mapping)
-    rule = UpdateRule(task, compute, config.accumulation, config.clip_norm)
+    rule = UpdateRule(task, compute, config.accumulation, config.clip_norm, config.on_nonfinite == "skip")
     state = _build_state(config, data, compute)
     if saved is not None:
         state.load(saved)
 
     # The plan: how many updates each phase makes, under which schedule. With it the run is accepted and written down.
-    deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - state.seconds
+    spent = state.seconds + state.epoch_seconds
+    deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - spent
     _grant_steps(config, state, data, rule, deadline)
     if state.finished:
         log.info(
@@ -77,52 +85,89 @@ def train(config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides:
     _announce(run_dir, data, phases, plan_warnings(phases, config))
 
     # Training, phase by phase.
-    stop_rule = StopRule(config.early_stopping_epochs, deadline)
-    metric_columns = METRIC_COLUMNS + (task.validation_columns if data.validates else ())
-    logs = Logs(
-        LRHistory(run_dir.lr_history, keep_rows=state.iteration),
-        CsvLog(run_dir.metrics, metric_columns, keep_rows=state.evaluations),
-    )
+    training = _build_training(config, state, data, rule, run_dir, deadline, request)
+    with closing(training.logs):
+        with _saved_when_stopped(state, training):
+            carried_out = _run_phases(phases, config, state, saved, training, run_dir)
+
+        # What it came to.
+        if carried_out is not None:
+            warnings = plan_warnings(carried_out, config)
+            composed = read_config(run_dir.config)
+            write_outcome(run_dir, state, carried_out, data, rule, composed, warnings, num_views=config.predict.tta)
+            state.finished = True
+            training.saver.save(state)
+    return state.best_value
+
+
+@contextmanager
+def _saved_when_stopped(state: TrainState, training: Training) -> Iterator[None]:
+    """Waits with a first request to stop for the end of an update, and then saves."""
+    try:
+        with training.request.patient():
+            yield
+    except Stopped as stopped:
+        if not stopped.at_once:
+            training.saver.save(state)
+            log.info("saved after update %d (phase %s)", state.iteration, state.phase)
+        raise
+
+
+def _run_phases(
+    phases: list[Phase],
+    config: TrainConfig,
+    state: TrainState,
+    saved: dict[str, Any] | None,
+    training: Training,
+    run_dir: RunDir,
+) -> list[Phase] | None:
+    """Train from where `state` is, each phase after its range test; the phases with their schedules.
+
+    None where range tests were all that was asked for.
+    """
     first = [phase.name for phase in phases].index(state.phase) if state.phase else 0
-    for position, phase in enumerate(phases[first:], first):
+    for position in range(first, len(phases)):
+        phase = phases[position]
         _enter(phase, state, config, saved)
         if config.range_test.tests(phase.name) and phase.name not in state.found_rates:
-            run_range_test(phase, config, state, data, rule, run_dir)
+            run_range_test(phase, config, state, training, run_dir)
             if config.range_test.kind == "only" and phase.name == config.last_phase:
-                logs.close()
                 write_test_outcome(run_dir, config, state)
-                return math.nan
+                return None
             check_found(phase, config, state, run_dir)
-            phases = _plan(config, state, data, task, run_dir)
-            phase = phases[position]
-            _advise(plan_warnings([phase], config))
+            training.saver.save(state)
+            phases = _plan(config, state, training.data, training.rule.task, run_dir)
+            _advise(plan_warnings([phases[position]], config))
         steps_after = sum(later.total_steps for later in phases[position + 1 :])
-        run_phase(
-            phase,
-            state,
-            data,
-            update_rule=rule,
-            stop_rule=stop_rule,
-            logs=logs,
-            run_dir=run_dir,
-            steps_after=steps_after,
-        )
-    logs.close()
+        run_phase(phases[position], state, training, steps_after=steps_after)
+    return phases
 
-    # What it came to.
-    write_outcome(
-        run_dir,
-        state,
-        phases,
-        data,
-        rule,
-        read_config(run_dir.config),
-        plan_warnings(phases, config),
-        num_views=config.predict.tta,
+
+def _build_training(
+    config: TrainConfig,
+    state: TrainState,
+    data: RunData,
+    rule: UpdateRule,
+    run_dir: RunDir,
+    deadline: float | None,
+    request: StopRequest,
+) -> Training:
+    """Opens the logs, cut to what `state` knows of."""
+    columns = METRIC_COLUMNS + (rule.task.validation_columns if data.validates else ())
+    logs = Logs(
+        LRHistory(run_dir.lr_history, keep_rows=state.iteration),
+        CsvLog(run_dir.metrics, columns, keep_rows=state.evaluations),
     )
-    state.finished = True
-    checkpoint.save(run_dir, state)
-    return state.best_value
+    max_skipped = config.max_skipped if config.on_nonfinite == "skip" else 0
+    saving = config.checkpoint
+    return Training(
+        data=data,
+        rule=rule,
+        limits=Limits(config.early_stopping_epochs, deadline, max_skipped),
+        logs=logs,
+        saver=Saver(run_dir, logs, every_steps=saving.every_steps, every_minutes=saving.every_minutes),
+        request=request,
+    )
 
 
 def _find_checkpoint(config: TrainConfig, run_dir: RunDir) -> dict[str, Any] | None:

@@ -23,6 +23,16 @@ class PredictConfig:
 
 
 @dataclass(kw_only=True)
+class CheckpointConfig:
+    every_steps: int | None
+    every_minutes: float | None
+
+    def __post_init__(self) -> None:
+        check_positive("checkpoint.every_steps", self.every_steps)
+        check_positive("checkpoint.every_minutes", self.every_minutes)
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     task: TaskConfig
     data: DataConfig
@@ -32,6 +42,7 @@ class TrainConfig:
     range_test: RangeTestConfig
     phases: PhasesConfig
     predict: PredictConfig
+    checkpoint: CheckpointConfig
     seed: int
     device: str
     precision: str
@@ -40,6 +51,8 @@ class TrainConfig:
     clip_norm: float | None
     ema_decay: float | None
     early_stopping_epochs: int | None
+    on_nonfinite: str
+    max_skipped: int
     max_steps: int | None
     max_minutes: float | None
     resume: str | None
@@ -50,7 +63,8 @@ class TrainConfig:
         check_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("precision=fp16 does not train on device=cpu; use precision=bf16 or fp32")
-        for name in ("accumulation", "clip_norm", "early_stopping_epochs", "max_steps", "max_minutes"):
+        check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        for name in ("accumulation", "clip_norm", "early_stopping_epochs", "max_skipped", "max_steps", "max_minutes"):
             check_positive(name, getattr(self, name))
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative")

@@ -14,8 +14,8 @@ import torch
 from trainer.config.run import TrainConfig
 from trainer.config.schedules import RATE_KEYS
 from trainer.errors import TrainingError
-from trainer.loop import UpdateRule
-from trainer.phases import Phase, fingerprint
+from trainer.loop import StepRecord
+from trainer.phases import Phase, Training, fingerprint
 from trainer.progress import clock, epoch_progress
 from trainer.range_test.cache import SweepCache
 from trainer.range_test.cache import fingerprint as fingerprint_of
@@ -49,10 +49,12 @@ def check_testable(config: TrainConfig, data: RunData) -> None:
         )
 
 
-def run_range_test(
-    phase: Phase, config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, run_dir: RunDir
-) -> None:
-    """Test the phase that `state` has entered, and note the rates for `auto` in it; all else of it is put back."""
+def run_range_test(phase: Phase, config: TrainConfig, state: TrainState, training: Training, run_dir: RunDir) -> None:
+    """Test the phase that `state` has entered, and note the rates for `auto` in it; all else of it is put back.
+
+    Raises Stopped where it was asked for: nothing is noted, so a run that goes on tests again.
+    """
+    data, rule = training.data, training.rule
     settings, begun = config.range_test, time.perf_counter()
     cache = SweepCache(run_dir.path.parent / "range_tests") if settings.cache else None  # beside the sweep's jobs
     key = None if cache is None else fingerprint_of(_inputs(phase, config, state, data))
@@ -62,7 +64,12 @@ def run_range_test(
     else:
         steps = (settings.num_steps or phase.steps_per_epoch) * settings.repeats
         with epoch_progress(f"range test, {phase.name}", steps, 0) as progress:
-            climbed = sweeps(phase, state, data, rule, settings, progress.advance)
+
+            def on_step(record: StepRecord) -> None:
+                progress.advance(record)
+                training.request.check()
+
+            climbed = sweeps(phase, state, data, rule, settings, on_step)
         if cache is not None and key is not None:
             cache.save(key, climbed)
     finding = judge(climbed, settings.judgement(rule.task.monitor_mode))

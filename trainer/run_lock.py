@@ -1,0 +1,41 @@
+"""One process at a time in a run directory."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from trainer.run_dir import RunDir
+
+log = logging.getLogger(__name__)
+
+
+class RunInUseError(ValueError):
+    """Another process trains in the run directory."""
+
+
+@contextmanager
+def locked(run_dir: RunDir) -> Iterator[None]:
+    """Hold the run directory. The lock goes with the process, however it ends, and its workers don't inherit it.
+
+    Raises:
+        RunInUseError: a living process holds it.
+    """
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    with run_dir.lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise RunInUseError(f"{run_dir.path} is in use by {holder}; wait until it ends, or stop it") from None
+        except OSError as error:
+            log.warning("%s can't be locked here (%s): let no two processes train in it", run_dir.path, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield

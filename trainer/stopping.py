@@ -1,0 +1,70 @@
+"""Signals that ask a run to stop, taken where its state is whole."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+Item = TypeVar("Item")
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run. `at_once`: anywhere; otherwise where the state is whole and can be saved."""
+
+    def __init__(self, signum: int, *, at_once: bool) -> None:
+        super().__init__(NAMES[signal.Signals(signum)])
+        self.exit_code = 128 + signum  # as a shell counts
+        self.at_once = at_once
+
+
+class StopRequest:
+    """What was asked by SIGTERM or Ctrl-C; without `listening`, nothing ever is.
+
+    While the run is `patient`, the first signal waits for the next `check`; any other acts at once.
+    """
+
+    def __init__(self) -> None:
+        self._signum: int | None = None
+        self._patient = False
+
+    def check(self) -> None:
+        """Raises Stopped where it was asked for."""
+        if self._signum is not None:
+            raise Stopped(self._signum, at_once=False)
+
+    def checked(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, with a check before each."""
+        for item in items:
+            self.check()
+            yield item
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+        self.check()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals of this process, which has to be in its main thread."""
+        before = {number: signal.signal(number, self._receive) for number in NAMES}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum is not None or not self._patient:
+            raise Stopped(signum, at_once=True)
+        self._signum = signum
+        name = NAMES[signal.Signals(signum)]
+        print(f"\n{name}: saving after this update; {name} again leaves at once", file=sys.stderr, flush=True)
