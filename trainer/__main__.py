@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,17 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    InterpolationResolutionError,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import DataError
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
 from trainer.errors import TrainingError
+from trainer.fault_message import fault_message
 from trainer.run_dir import RunDir
 
 EXIT_CONFIG, EXIT_DATA, EXIT_TRAINING = 2, 3, 4
@@ -61,9 +55,9 @@ def run(composed: DictConfig) -> float | None:
 
         return train(config, run_dir, composed, overrides=list(HydraConfig.get().overrides.task))
     except FAULTS as error:
-        run_dir.note_fault(_message(error))
+        run_dir.note_fault(fault_message(error))
         if in_sweep:
-            log.error("%s: %s", run_dir.path.name, _message(error))
+            log.error("%s: %s", run_dir.path.name, fault_message(error))
             raise  # Hydra runs the sweep's other jobs first
         _fail(error)
 
@@ -103,29 +97,8 @@ def _fail(error: Exception) -> NoReturn:
         code = EXIT_TRAINING
     else:
         code = EXIT_CONFIG
-    print(f"error: {_message(error)}", file=sys.stderr)
+    print(f"error: {fault_message(error)}", file=sys.stderr)
     sys.exit(code)
-
-
-def _message(error: Exception) -> str:
-    """What to tell. Hydra and OmegaConf say what they did, and put the reason into the cause or the lines below."""
-    text = str(error)
-    if isinstance(error, InterpolationResolutionError):
-        return text.splitlines()[0].removeprefix("ValueError raised while resolving interpolation: ")
-    if not isinstance(error, HydraException | OmegaConfBaseException):
-        return text
-    shown = text.split("\nTo append")[0].split("Config search path")[0].strip().rstrip(".")
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException):
-        shown += f": {str(cause).splitlines()[0]}"
-        error = cause
-    if isinstance(error, ConfigAttributeError | ConfigKeyError) and is_dataclass(error.object_type):
-        shown = f"{shown.splitlines()[0]}; its keys: {', '.join(field.name for field in fields(error.object_type))}"
-    if wrong := re.match(r"Error merging override (?P<key>[^=]+)=(?P<value>.*?): .* is not a ListConfig", shown):
-        shown = f"{shown.rstrip('.')}; write {wrong['key']}=[{wrong['value']}]"
-    told, _, where = shown.partition("full_key: ")  # of a recipe that meets another task, in lines
-    key = f" ({where.splitlines()[0]})" if where else ""
-    return " ".join(told.split()) + key if key else shown
 
 
 if __name__ == "__main__":
