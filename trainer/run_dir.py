@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class RunDir:
     def note_fault(self, message: str) -> None:
         """Put a fault at the end of the log; or, where the run never began, take away the folder made for it."""
         if self.config.exists():
-            with (self.path / "train.log").open("a", encoding="utf-8") as file:
+            with suppress(OSError), (self.path / "train.log").open("a", encoding="utf-8") as file:  # told on stderr too
                 file.write(f"error: {message}\n")
             return
         for begun in (self.splits, self.path / "train.log", self.lock):

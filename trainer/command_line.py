@@ -1,0 +1,23 @@
+"""Commands to paste, quoted for Hydra and for the shell."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@?|\-]+")
+
+
+def resume_command(run_dir: Path) -> str:
+    """What goes on with the run."""
+    return f"python -m trainer {shlex.quote(override('resume', str(run_dir)))}"
+
+
+def override(key: str, value: str) -> str:
+    """key=value as one argument; the value is quoted where Hydra's grammar would read something else in it."""
+    if PLAIN_VALUE.fullmatch(value):
+        return f"{key}={value}"
+    escaped = re.sub(r'(\\*)(")', r"\1\1\\\2", value)  # backslashes count before a quotation mark only
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", "\\${")
+    return f'{key}="{escaped}"'
