@@ -36,14 +36,14 @@ class Saver:
         self.logs = logs
         self.every_steps = every_steps
         self.every_minutes = every_minutes
-        self._best: dict[str, Tensor] | None = None  # not on disk yet
+        self._weights: dict[Path, dict[str, Tensor]] = {}  # not on disk yet
         self._seconds = 0.0  # that the last save took
         self._saved_at = time.perf_counter()
         self._saved_iteration = 0
 
-    def keep_best(self, model: nn.Module) -> None:
+    def keep_weights(self, path: Path, model: nn.Module) -> None:
         """Put the weights aside; they go to disk with the checkpoint that knows of them."""
-        self._best = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+        self._weights[path] = copied_weights(model)
 
     def save_if_due(self, state: TrainState) -> None:
         if self._is_due(state):
@@ -53,9 +53,9 @@ class Saver:
         """Raises OSError naming the file, where the disk is full; the last checkpoint is whole then."""
         begun = time.perf_counter()
         self.logs.sync()
-        if self._best is not None:
-            write_weights(self.run_dir.best_weights, self._best)
-            self._best = None
+        for path, tensors in self._weights.items():
+            write_weights(path, tensors)
+        self._weights.clear()
         with (
             written_atomically(self.run_dir.last_checkpoint, previous=self.run_dir.previous_checkpoint) as aside,
             aside.open("wb") as file,
@@ -95,6 +95,10 @@ def load(run_dir: RunDir) -> dict[str, Any] | None:
     if faults:
         raise ValueError(f"no checkpoint of {run_dir.path} can be read ({'; '.join(faults)}); start a new run")
     return None
+
+
+def copied_weights(model: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:

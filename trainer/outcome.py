@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from trainer import checkpoint
-from trainer.loop import UpdateRule, evaluate
+from trainer.candidates import find_candidates, winner
+from trainer.checkpoint import copied_weights
+from trainer.loop import UpdateRule
 from trainer.phases import Phase
 from trainer.plots import plot_learning_rates, plot_loss, plot_metrics
 from trainer.progress import clock
@@ -32,7 +32,14 @@ log = logging.getLogger(__name__)
 
 FILE_WIDTH = 120  # letters
 
-Stage = tuple[str, dict[str, float]]  # what was judged, its metrics
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table that a run ends with."""
+
+    name: str
+    metrics: dict[str, float]
+    taken: bool = False  # of the weights that the run ends with
 
 
 def write_outcome(
@@ -52,17 +59,22 @@ def write_outcome(
     """
     task = rule.task
     assert state.best is not None
-    weights = state.evaluated_model
-    kept = {key: value.clone() for key, value in weights.state_dict().items()}
-    checkpoint.load_weights(run_dir.best_weights, weights)
     splits = [split for split in ("val", "test") if len(data.records.indices(split))] or ["train"]
-    judged = {split: _judge(weights, data, split, rule, num_views) for split in splits}
-    weights.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
+    model = state.evaluated_model
+    kept = copied_weights(model)
+    candidates = {candidate.name: candidate for candidate in find_candidates(run_dir, state, data, rule, phases[-1])}
+    tried = {name: candidate.predict(model, data, splits[0], rule, num_views) for name, candidate in candidates.items()}
+    values = {name: task.metrics(found).get(task.monitor, state.best_value) for name, found in tried.items()}
+    chosen = winner(values, task.monitor_mode)
+    state.final_value = values[chosen]
+    judged = {splits[0]: tried[chosen]}
+    judged |= {split: candidates[chosen].predict(model, data, split, rule, num_views) for split in splits[1:]}
+    model.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
 
     tables = [task.table(predictions, data.records, split) for split, predictions in judged.items()]
     write_text(run_dir.predictions, pd.concat(tables).to_csv(index=False, float_format=task.float_format))
     first = judged[splits[0]]
-    stages = _stages(state, data, task, splits, judged)
+    stages = _stages(state, data, task, splits, judged, tried, chosen)
     history, metrics = pd.read_csv(run_dir.lr_history), pd.read_csv(run_dir.metrics)
     seconds = metrics.groupby("phase", sort=False)["seconds"].sum()
 
@@ -89,12 +101,13 @@ def write_outcome(
     results = {
         "monitor": task.monitor,
         "split": splits[0],
-        "verdict": task.verdict(stages[0][1], task.metrics(first)),
+        "verdict": task.verdict(stages[0].metrics, task.metrics(first)),
         "columns": [asdict(column) for column in task.columns],
-        "headline": [_headline(name, values, task) for name, values in stages],
+        "headline": [_headline(stage, task) for stage in stages],
         "metrics": {split: task.metrics(predictions) for split, predictions in judged.items()},
         "phases": state.phase_metrics,
         "best": state.best,
+        "taken": {"weights": chosen, "value": state.final_value},
         "updates": state.iteration,
         "seconds": round(state.seconds, 2),
         "seconds_per_phase": {str(name): round(float(rows), 2) for name, rows in seconds.items()},
@@ -123,35 +136,36 @@ def write_outcome(
     _print_table(stages, task, state, run_dir)
 
 
-def _judge(model: nn.Module, data: RunData, split: str, rule: UpdateRule, num_views: int) -> Predictions:
-    views = [
-        evaluate(model, data.evaluation_batches(split, view), rule.task, rule.compute)[1] for view in range(num_views)
-    ]
-    return views[0] if num_views == 1 else rule.task.averaged(views)
-
-
 def _stages(
-    state: TrainState, data: RunData, task: Task[Any], splits: list[str], judged: dict[str, Predictions]
+    state: TrainState,
+    data: RunData,
+    task: Task[Any],
+    splits: list[str],
+    judged: dict[str, Predictions],
+    tried: dict[str, Predictions],
+    chosen: str,
 ) -> list[Stage]:
     """The rows of the table that a run ends with, all on the first of the splits but for the last row's test."""
-    assert state.best is not None
-    rows: list[Stage] = [(task.baseline_name, task.metrics(task.baseline(data.records, splits[0])))]
-    rows += [(f"after {name}", values) for name, values in state.phase_metrics.items() if "val_loss" in values]
-    rows.append((f"best (epoch {state.best['epoch']})", task.metrics(judged[splits[0]])))
-    rows += [("best, on test", task.metrics(judged["test"]))] if splits[0] != "test" and "test" in judged else []
+    rows = [Stage(task.baseline_name, task.metrics(task.baseline(data.records, splits[0])))]
+    rows += [Stage(f"after {name}", values) for name, values in state.phase_metrics.items() if "val_loss" in values]
+    for name, predictions in tried.items():
+        shown_name = f"{name}, taken" if name == chosen and len(tried) > 1 else name
+        rows.append(Stage(shown_name, task.metrics(predictions), taken=name == chosen))
+    if splits[0] != "test" and "test" in judged:
+        rows.append(Stage("the same, on test", task.metrics(judged["test"]), taken=True))
     return rows
 
 
 def _baseline_line(stage: Stage, task: Task[Any]) -> tuple[str, float]:
-    name, metrics = stage
     drawn = next(iter(task.curves.lines))
     style = next((column.style for column in task.columns if column.key == drawn), "number")
-    value = f"{shown(metrics[drawn], style)} {task.curves.unit}".rstrip()
-    return f"{name} ({value})", metrics[drawn]
+    value = f"{shown(stage.metrics[drawn], style)} {task.curves.unit}".rstrip()
+    return f"{stage.name} ({value})", stage.metrics[drawn]
 
 
-def _headline(stage: str, metrics: dict[str, float], task: Task[Any]) -> dict[str, Any]:
-    return {"stage": stage, **{column.key: metrics[column.key] for column in task.columns}}
+def _headline(stage: Stage, task: Task[Any]) -> dict[str, Any]:
+    measured = {column.key: stage.metrics[column.key] for column in task.columns}
+    return {"stage": stage.name, "taken": stage.taken, **measured}
 
 
 def _rate_summary(history: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
@@ -175,8 +189,8 @@ def _print_table(stages: list[Stage], task: Task[Any], state: TrainState, run_di
     table.add_column("", no_wrap=True)
     for column in task.columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
-    for stage, metrics in stages:
-        table.add_row(stage, *(shown(metrics[column.key], column.style) for column in task.columns))
+    for stage in stages:
+        table.add_row(stage.name, *(shown(stage.metrics[column.key], column.style) for column in task.columns))
     _console().print(table)
     log.info(
         "%d updates in %s; everything is in %s (open report.html)",

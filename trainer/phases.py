@@ -21,6 +21,7 @@ from trainer.progress import epoch_progress
 from trainer.run_data import RunData
 from trainer.schedules import Schedule
 from trainer.selection import epochs_since_best
+from trainer.snapshots import ends_cycle
 from trainer.state import TrainState
 from trainer.stopping import StopRequest
 
@@ -38,6 +39,7 @@ class Phase:
     steps_per_epoch: int
     backbone_lr_ratio: float
     batch_norm: str  # of the backbone while it is trained: train or eval
+    takes_snapshots: bool = False  # at the end of each cycle
 
     @property
     def num_epochs(self) -> int:
@@ -145,6 +147,9 @@ def _train_epoch(
             training.logs.history.append(record, phase=phase.name, epoch=_epoch(state))
             progress.advance(record)
             _count(record, phase, state, training)
+            if phase.takes_snapshots and ends_cycle(phase.schedule, record.phase_step):
+                training.saver.keep_weights(training.saver.run_dir.snapshot(record.cycle), state.evaluated_model)
+                state.num_snapshots = record.cycle + 1
             training.request.check()
             training.saver.save_if_due(state)
 
@@ -183,7 +188,7 @@ def _judge_epoch(phase: Phase, state: TrainState, training: Training) -> None:
     }
     best = state.note_result(phase.name, epoch, measured, measured[task.monitor], task.monitor_mode)
     if best:
-        training.saver.keep_best(state.evaluated_model)
+        training.saver.keep_weights(training.saver.run_dir.best_weights, state.evaluated_model)
     training.logs.metrics.append(row)
     log.info("%-16s %s%s", title, task.summary(measured), "  (best)" if best else "")
 

@@ -93,6 +93,7 @@ def build_phases(
                 steps_per_epoch=updates_per_epoch,
                 backbone_lr_ratio=settings.backbone_lr_ratio,
                 batch_norm=settings.batch_norm,
+                takes_snapshots=config.snapshots and name == config.phase_names[-1],
             )
         )
     return phases

@@ -94,9 +94,9 @@ def data_uri(file: Path) -> str:
 
 
 def _metric_columns(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Everything that was measured: after each phase, then of the best weights on each split."""
+    """Everything that was measured: after each phase, then of the weights taken on each split."""
     columns = {f"after {name}": values for name, values in results.get("phases", {}).items()}
-    columns |= {f"best, {split}": values for split, values in results.get("metrics", {}).items()}
+    columns |= {f"taken, {split}": values for split, values in results.get("metrics", {}).items()}
     return columns
 
 

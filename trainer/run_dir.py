@@ -76,6 +76,14 @@ class RunDir:
     def best_weights(self) -> Path:
         return self.path / "checkpoints" / "best.safetensors"
 
+    @property
+    def average_weights(self) -> Path:
+        return self.path / "checkpoints" / "average.safetensors"
+
+    def snapshot(self, cycle: int) -> Path:
+        """The weights at the end of a cycle of the last phase, counted from 0."""
+        return self.path / "checkpoints" / f"cycle_{cycle + 1:02d}.safetensors"
+
     def check_exists(self) -> None:
         """Raises ValueError where there is no run to go on with."""
         for file in (self.config, self.environment):

@@ -40,6 +40,8 @@ class TrainState:
     planned_steps: dict[str, int] = field(default_factory=dict)  # updates in the epochs of each phase
     total_steps: dict[str, int] = field(default_factory=dict)  # the same within the run's budget
     found_rates: dict[str, dict[str, float]] = field(default_factory=dict)  # by the range test of each phase, by key
+    num_snapshots: int = 0
+    final_value: float = math.nan  # of the monitored metric, for the weights that the run ended with
     seconds: float = 0.0  # spent on what is finished, over all parts of a resumed run
     finished: bool = False
 
@@ -113,6 +115,8 @@ _PLAIN = (
     "planned_steps",
     "total_steps",
     "found_rates",
+    "num_snapshots",
+    "final_value",
     "seconds",
     "finished",
 )

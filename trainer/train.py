@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from models.backbone import check_name
 from models.weights import check_weights
 from trainer import checkpoint
+from trainer.candidates import check_snapshots
 from trainer.checkpoint import Saver
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
@@ -44,8 +45,8 @@ def train(
     """Train what `config` says, or go on with it, and leave all of it in `run_dir`.
 
     `composed` and `overrides`: the config before it was typed, and what was typed on the command line; both are
-    written down. `request`: asked in time to stop, it raises Stopped once all is saved. Returns the best value of the
-    monitored metric.
+    written down. `request`: asked in time to stop, it raises Stopped once all is saved. Returns the monitored metric
+    of the weights that the run ends with; NaN where only range tests were asked for.
     """
     started = time.perf_counter()
     request = request or StopRequest()
@@ -62,6 +63,7 @@ def train(
     data = _build_data(config, run_dir)
     check_testable(config, data)
     task = config.task.build(config, data)
+    check_snapshots(config, data, task)
     check_mapping(run_dir.labels, task.mapping)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm, config.on_nonfinite == "skip")
     state = _build_state(config, data, compute)
@@ -78,7 +80,7 @@ def train(
             "permits them",
             run_dir.path,
         )
-        return state.best_value
+        return state.final_value
     _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
     keep_mapping(run_dir.labels, task.mapping)
     phases = _plan(config, state, data, task, run_dir)
@@ -97,7 +99,7 @@ def train(
             write_outcome(run_dir, state, carried_out, data, rule, composed, warnings, num_views=config.predict.tta)
             state.finished = True
             training.saver.save(state)
-    return state.best_value
+    return state.final_value
 
 
 @contextmanager

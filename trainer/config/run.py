@@ -10,7 +10,7 @@ from trainer.config.data import DataConfig
 from trainer.config.models import ModelConfig
 from trainer.config.phases import PHASE_NAMES, OptimizerConfig, PhasesConfig
 from trainer.config.range_test import RangeTestConfig
-from trainer.config.schedules import CosineConfig, SchedulerConfig
+from trainer.config.schedules import ClrConfig, CosineConfig, SchedulerConfig
 from trainer.config.tasks import TaskConfig
 
 
@@ -53,6 +53,7 @@ class TrainConfig:
     early_stopping_epochs: int | None
     on_nonfinite: str
     max_skipped: int
+    snapshots: bool
     max_steps: int | None
     max_minutes: float | None
     resume: str | None
@@ -85,6 +86,11 @@ class TrainConfig:
             return self.phase_names[-1]
         return [name for name in self.phase_names if self.range_test.tests(name)][-1]
 
+    @property
+    def _last_scheduler(self) -> SchedulerConfig:
+        scheduler: SchedulerConfig = getattr(self.phases, self.phase_names[-1]).scheduler
+        return scheduler
+
     def _check_range_test(self) -> None:
         """A rate that is to be found has to be looked for, and what is looked for there."""
         test, trained = self.range_test, self.phase_names
@@ -104,6 +110,11 @@ class TrainConfig:
                 )
 
     def _check_combinations(self) -> None:
+        if self.snapshots and self.phase_names and not isinstance(self._last_scheduler, ClrConfig):
+            raise ValueError(
+                f"snapshots=true needs the cycles of scheduler=clr in phase {self.phase_names[-1]}, not "
+                f"scheduler={self._last_scheduler.kind}"
+            )
         for name in PHASE_NAMES:
             phase = getattr(self.phases, name)
             if isinstance(phase.scheduler, CosineConfig) and 0 < phase.epochs <= phase.scheduler.warmup_epochs:
