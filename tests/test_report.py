@@ -10,6 +10,11 @@ import pytest
 
 from trainer.report import write_report
 
+
+def _row(stage: str, mre: float, median: float, sdr: float, nme: float | None, taken: bool = False) -> dict[str, Any]:
+    return {"stage": stage, "taken": taken, "mre_mm": mre, "median_mm": median, "sdr_2mm": sdr, "nme": nme}
+
+
 MEASURED = {"mre_mm": 1.9, "sdr_2mm": 0.5}
 RESULTS: dict[str, Any] = {
     "monitor": "mre_mm",
@@ -22,11 +27,11 @@ RESULTS: dict[str, Any] = {
         {"key": "nme", "heading": "NME", "style": "number"},
     ],
     "headline": [
-        {"stage": "mean shape, untrained", "taken": False, "mre_mm": 9.6, "median_mm": 9.0, "sdr_2mm": 0.05, "nme": 0.1},
-        {"stage": "after frozen", "taken": False, "mre_mm": 4.0, "median_mm": 3.5, "sdr_2mm": 0.3, "nme": 0.1},
-        {"stage": "after finetune", "taken": False, "mre_mm": 2.5, "median_mm": 2.0, "sdr_2mm": 0.5, "nme": 0.1},
-        {"stage": "best (epoch 12)", "taken": True, "mre_mm": 2.4, "median_mm": float("nan"), "sdr_2mm": 0.512, "nme": 0.0123456},
-        {"stage": "the same, on test", "taken": True, "mre_mm": 2.9, "median_mm": 2.2, "sdr_2mm": 0.48, "nme": None},
+        _row("mean shape, untrained", 9.6, 9.0, 0.05, 0.1),
+        _row("after frozen", 4.0, 3.5, 0.3, 0.1),
+        _row("after finetune", 2.5, 2.0, 0.5, 0.1),
+        _row("best (epoch 12)", 2.4, float("nan"), 0.512, 0.0123456, taken=True),
+        _row("the same, on test", 2.9, 2.2, 0.48, None, taken=True),
     ],
     "metrics": {"val": MEASURED, "test": MEASURED},
     "phases": {"frozen": {"train_loss": 3.0, **MEASURED}, "finetune": MEASURED},
