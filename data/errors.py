@@ -27,7 +27,8 @@ class DataError(ValueError):
         """One message for all faults of a kind in one file: the first five, how many more, and what to do."""
         shown = "; ".join(fault.rstrip(".") for fault in faults[:MAX_LISTED])
         more = f"; and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
-        return cls(f"{path}: {shown}{more}. {advice}")
+        end = "" if shown.endswith("?") and not more else "."
+        return cls(f"{path}: {shown}{more}{end} {advice}")
 
 
 def did_you_mean(path: Path) -> str:
