@@ -37,5 +37,5 @@ def _end_of_strips(image: TiffImageFile) -> int:
     tags = image.tag_v2
     for offsets, lengths in ((Tag.StripOffsets, Tag.StripByteCounts), (Tag.TileOffsets, Tag.TileByteCounts)):
         if offsets in tags and lengths in tags:
-            return max(start + length for start, length in zip(tags[offsets], tags[lengths], strict=True))
+            return max(start + length for start, length in zip(tags[offsets], tags[lengths], strict=False))
     return 0

@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -77,9 +78,9 @@ def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
 
 def _has_split_folders(root: Path) -> bool:
     """Whether the folders in `root` are splits; a class may be called train too, if it holds images itself."""
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = _folders_in(root)
     splits = [name for name in folders if name.lower() in SPLIT_WORDS]
-    if not any(_has_folders(root / name) for name in splits):
+    if not any(_folders_in(root / name) for name in splits):
         if splits and len(splits) == len(folders):
             raise DataError(
                 f"{root}: {enumerated(splits)} hold no class folders. Images belong into <split>/<class>/<image>."
@@ -93,8 +94,12 @@ def _has_split_folders(root: Path) -> bool:
     return True
 
 
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder))
+def _folders_in(folder: Path) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        _refuse(error)
+    return [name for name in names if not name.startswith(".") and os.path.isdir(folder / name)]
 
 
 def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
@@ -143,7 +148,7 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 

@@ -39,91 +39,29 @@ PAIRS = [["0", "3"], ["1", "2"], ["4", "5"]]
 NAMES = [["0", "sella"], ["1", "nasion"]]
 KEPT = [["image", "split"], *([name, "val" if i > 3 else "train"] for i, name in enumerate(IMAGES))]
 
-CELLS = st.sampled_from(
-    [
-        "",
-        " ",
-        "nan",
-        "None",
-        "inf",
-        "-1e999",
-        "1e308",
-        "-1",
-        "0",
-        "12,5",
-        "1,234",
-        "1.234,5",
-        "1 234",
-        "0x1F",
-        "1_0",
-        "١",
-        "−5",
-        "9" * 400,
-        "x" * 200000,
-        "=1+1",
-        "#REF!",
-        "\x00",
-        "\x1b[2J",
-        "a\nb",
-        'a"b',
-        "ä",
-        "a\u0308",
-        "\ud83d\ude00",
-        "\u202e",
-        "../0.png",
-        "/etc/passwd",
-        "~/a.png",
-        "C:\\a.png",
-        "https://x.org/a.png",
-        ".",
-        "1.png",
-        "./0.png",
-        "link.png",
-        "train",
-        "val",
-        "test",
-        "dev",
-        "x0",
-        "y0",
-        "x1",
-        "image",
-        "label",
-        "_x",
-        "a_x",
-        "x999999",
-        "0",
-        "sep=;",
-    ]
+WORDS = (
+    "nan None inf -1e999 1e308 -1 0 12,5 1,234 1.234,5 0x1F 1_0 ١ −5 =1+1 #REF! ä x0 y0 x1 image label "
+    "_x a_x x999999 sep=; ../0.png /etc/passwd ~/a.png C:\\a.png https://x.org/a.png . 1.png ./0.png link.png "
+    "train val test dev"
 )
+LONG_AND_STRANGE = [
+    "",
+    " ",
+    "1 234",
+    "9" * 400,
+    "x" * 200000,
+    "\x00",
+    "\x1b[2J",
+    "a\nb",
+    'a"b',
+    "a\u0308",
+    "😀",
+    "\u202e",
+]
+CELLS = st.sampled_from([*WORDS.split(), *LONG_AND_STRANGE])
 SCRAPS = st.sampled_from(
-    [
-        b",",
-        b";",
-        b"\t",
-        b"|",
-        b"\n",
-        b"\r",
-        b"\r\n",
-        b'"',
-        b'""',
-        b"'",
-        b"\x00",
-        b"\xff",
-        b"\xfe",
-        b"\xef\xbb\xbf",
-        b"\xc3",
-        b"\xed\xa0\x80",
-        b"\\",
-        b"#",
-        b" ",
-        b"-",
-        b"e",
-        b".",
-        b"9999999999",
-        b"\xc2\xa0",
-        b"\xe2\x80\xa8",
-        b"PK\x03\x04",
-    ]
+    [bytes([letter]) for letter in b",;\t|\n\r\"'\\# -e.0\x00\xff\xfe\xc3"]
+    + [b"\r\n", b'""', b"\xef\xbb\xbf", b"\xed\xa0\x80", b"9999999999", b"\xc2\xa0", b"\xe2\x80\xa8", b"PK\x03\x04"]
 )
 PLACES = st.integers(0, 10**6)
 TABLE_EDITS = st.lists(
@@ -141,7 +79,7 @@ BYTE_EDITS = st.lists(st.tuples(PLACES, st.integers(0, 6), SCRAPS), max_size=4)
 WRITING = st.tuples(
     st.sampled_from([",", ";", "\t", "|", " "]),
     st.sampled_from(["\n", "\r\n", "\r"]),
-    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "utf-32"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252", "utf-32"]),
     st.booleans(),
 )
 USUAL = st.just((",", "\n", "utf-8", False))
@@ -188,6 +126,7 @@ def read_or_told(read: Callable[[], object]) -> object:
     """What is read; None for a DataError, which must be one printable line that is not empty."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # as data.images does
         try:
             return read()
         except DataError as error:
@@ -281,7 +220,7 @@ def test_flip_pairs(folder: Path, content: bytes) -> None:
 
 @given(content=tables(NAMES))
 @FUZZ(max_examples=150)
-def test_landmark_names(tmp_path_factory: pytest.TempPathFactory, folder: Path, content: bytes) -> None:
+def test_landmark_names(folder: Path, content: bytes) -> None:
     (folder / "named.csv").write_text("image,x0,y0,x1,y1\n0.png,1,2,3,4\n")
     (folder / "landmark_names.txt").write_bytes(content)
     table = read_or_told(lambda: read_landmark_table(folder / "named.csv"))
