@@ -20,6 +20,8 @@ def fault_message(error: Exception) -> str:
         text = _told_by_hydra(error)
     elif isinstance(error, OmegaConfBaseException):
         text = refusal(error)
+    elif str(error).startswith("Config group override must be"):  # Hydra's, though a plain ValueError
+        text = told_no_choice(sys.argv[1:])
     else:
         text = str(error)
     text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text.strip())
@@ -59,8 +61,6 @@ def _told_missing(text: str) -> str:
 
 def _told_in_lines(text: str) -> str:
     """The lines as one; of a recipe that meets another task only the key that does not fit."""
-    if text.startswith("Config group override must be"):
-        return told_no_choice(sys.argv[1:])
     if gone := re.match(r"Could not delete (?:from config. )?'(.*?)'", text):
         return f"~{gone[1]}: there is no {gone[1]} to take out"
     if append := re.search(r"To append to your default list use (\S+)", text):

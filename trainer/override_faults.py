@@ -27,6 +27,8 @@ def told_unreadable(override: str, arguments: Sequence[str]) -> str:
         return f"{override}: {key or 'nothing'} before the = is not a key; write key=value, such as seed=1"
     if _is_readable(f"{key}={value}"):
         return f"{override} has a space before the =; write {shlex.quote(f'{key}={value}')}"
+    if not takes_text(key.lstrip("~+")) and not takes_list(key.lstrip("~+")):
+        return f"{override} can't be read; write {key}=VALUE, without the rest"
     repaired = next((text for text in _repairs(key, value) if _is_readable(text)), None)
     advice = f"write {shlex.quote(repaired)}" if repaired else f"write {key}=VALUE, without the rest"
     return f"{override} can't be read: {_reason(value)}; {advice}"

@@ -87,8 +87,9 @@ def _check_number(key: str, number: float) -> None:
     if run_wide.rpartition(".")[2] in ("seed", "split_seed"):
         if not 0 <= number <= LARGEST_SEED:
             raise ValueError(f"{key}={number} must lie in 0 to {LARGEST_SEED}")
-    elif abs(number) > LARGEST.get(run_wide, 1e300):
-        raise ValueError(f"{key}={_shown(number)} is more than makes sense; at most {LARGEST.get(run_wide, 1e300):g}")
+    elif abs(number) > (largest := LARGEST.get(run_wide, 1e300)):
+        most = f"{largest:,.0f}" if largest < 1e15 else f"{largest:g}"
+        raise ValueError(f"{key}={_shown(number)} is more than makes sense; at most {most}")
 
 
 def _shown(number: float) -> str:

@@ -21,8 +21,9 @@ _EXPECTED = (
     (r"could not be converted to Integer", "must be a whole number"),
     (r"could not be converted to Float", "must be a number"),
     (r"is not a valid bool", "must be true or false"),
-    (r"is not Optional|None.*not.*[Oo]ptional", "must have a value; leave it out for the default"),
+    (r"is not Optional|Incompatible value 'None'", "must have a value; leave it out for the default"),
     (r"is not a ListConfig", "must be a list"),
+    (r"Cannot merge DictConfig|to (Dict|dict)", "must be given key by key, as KEY.NAME=VALUE"),
     (r"(Cannot|can't|Can't) (convert|assign|merge).*(ListConfig|list|DictConfig|dict).*str|to string", "must be text"),
 )
 
@@ -41,7 +42,7 @@ def refusal(error: OmegaConfBaseException, *, given: str | None = None, below: s
     if isinstance(error, MissingMandatoryValue):
         lacking = said.rpartition(" ")[2].strip("()") or key
         return f"{lacking} has no value; give it as {lacking}=VALUE"
-    typed = given if given is not None else f"{key}={error.value}"
+    typed = given if given is not None else f"{key}={'null' if error.value is None else error.value}"
     for pattern, expected in _EXPECTED:
         if re.search(pattern, said):
             shown, _, value = typed.partition("=")
@@ -67,9 +68,9 @@ def _unknown(error: OmegaConfBaseException, key: str) -> str:
 
 
 def _unresolved(error: InterpolationResolutionError, key: str) -> str:
-    if isinstance(error.__cause__, TypeError):
-        return f"{key}: what is looked up by ${{...}} takes other values; write the value itself"
     said = str(error).splitlines()[0]
+    if said.startswith("TypeError"):
+        return f"{key}: what is looked up by ${{...}} takes other values; write the value itself"
     said = re.sub(r"^\w+ raised while resolving interpolation: ", "", said).strip("\"'")
     if "Environment variable" in said:
         said += "; set it, or give a default: ${oc.env:NAME,default}"
