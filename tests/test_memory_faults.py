@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, compose
+from test_training_faults import keeps
 
 from trainer.config.run import TrainConfig
 from trainer.config.store import to_train_config
@@ -63,8 +64,9 @@ def test_a_refused_allocation_is_told_with_batch_and_input_and_what_to_lower(
         "(about the same effective batch), a smaller data.input_height and data.input_width, precision=bf16, "
         "a smaller data.cache_gb or fewer data.workers"
     )
-    with pytest.raises(TrainingError, match=f"^{re.escape(said)}$"), told_out_of_memory(config, ON_CPU):
+    with pytest.raises(TrainingError, match=f"^{re.escape(said)}$") as told, told_out_of_memory(config, ON_CPU):
         ask()
+    assert not asked or keeps("memory runs out while the network computes", str(told.value))
 
 
 def test_only_what_helps_is_advised() -> None:

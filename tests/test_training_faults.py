@@ -7,7 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,13 +51,12 @@ def keeps(name: str, said: str) -> bool:
     return re.fullmatch(".*".join(re.escape(part) for part in message.split(ANYTHING)), said) is not None
 
 
-@pytest.mark.parametrize(
-    ("size", "file"),
-    [(2_000, "config.yaml"), (30_000, "loss.png|learning_rates.png|schedule.png"), (250_000, "report.html")],
-)
+@pytest.mark.parametrize("file", ["config.yaml", "loss.png|learning_rates.png|schedule.png", "report.html"])
 def test_a_full_disk_is_told_with_the_file_and_the_run_goes_on_once_there_is_room(
-    size: int, file: str, tiny_run: RunDir, tmp_path: Path
+    file: str, tiny_run: RunDir, tmp_path: Path
 ) -> None:
+    largest = max(picture.stat().st_size for picture in tiny_run.plots.iterdir())  # the report holds all of them
+    size = {"config.yaml": 2_000, "report.html": largest + 1_000}.get(file, 30_000)
     run_dir = trained_but_not_judged(tiny_run, tmp_path / "run")
     before = {path: path.read_bytes() for path in (run_dir.last_checkpoint, run_dir.best_weights, run_dir.lr_history)}
     with no_file_longer_than(size):
@@ -73,30 +72,6 @@ def test_a_full_disk_is_told_with_the_file_and_the_run_goes_on_once_there_is_roo
     assert ended.code == 0, ended.err
     assert run_dir.predictions.read_bytes() == tiny_run.predictions.read_bytes()
     assert run_dir.report.is_file()
-
-
-def spoil(change: Callable[[Path], object]) -> Callable[[RunDir, Path], RunDir]:
-    def spoilt(tiny_run: RunDir, folder: Path) -> RunDir:
-        run_dir = trained_but_not_judged(tiny_run, folder)
-        change(run_dir.best_weights)
-        return run_dir
-
-    return spoilt
-
-
-@pytest.mark.parametrize(
-    "change",
-    [Path.unlink, lambda path: path.write_bytes(b"nonsense"), lambda path: path.write_bytes(path.read_bytes()[:-1])],
-    ids=["gone", "nonsense", "cut short"],
-)
-def test_best_weights_that_were_spoilt_are_told(
-    change: Callable[[Path], object], tiny_run: RunDir, tmp_path: Path
-) -> None:
-    run_dir = spoil(change)(tiny_run, tmp_path / "run")
-    ended = run_main(f"resume={run_dir.path}", folder=tmp_path)
-    assert ended.code == 4
-    assert ended.err.count("\n") == 1
-    assert keeps("best.safetensors was removed or changed", ended.err[len("error: ") : -1]), ended.err
 
 
 FAULTS = [

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from test_training_faults import keeps
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -53,23 +53,23 @@ def kill_itself(number: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(
-    ("happens", "how", "advice"),
+    ("happens", "how", "row"),
     [
-        (kill_itself(signal.SIGKILL), "SIGKILL", "fewer data.workers or a smaller data.cache_gb"),
-        (kill_itself(signal.SIGSEGV), "SIGSEGV", "may crash its decoder"),
-        (kill_itself(signal.SIGBUS), "SIGBUS", "give /dev/shm more room"),
-        (lambda: os._exit(3), "exit code 3", ""),
-        (lambda: sys.exit(0), "exit code 0", ""),
+        (kill_itself(signal.SIGKILL), "SIGKILL", "a loader process is killed while it reads"),
+        (kill_itself(signal.SIGSEGV), "SIGSEGV", "a file crashes its decoder"),
+        (kill_itself(signal.SIGBUS), "SIGBUS", "shared memory is too small for the loader"),
+        (lambda: os._exit(3), "exit code 3", None),
+        (lambda: sys.exit(0), "exit code 0", None),
     ],
     ids=["SIGKILL", "SIGSEGV", "SIGBUS", "exit", "clean exit"],
 )
 def test_the_file_that_ends_a_worker_is_named_with_the_signal(
-    happens: Callable[[], None], how: str, advice: str
+    happens: Callable[[], None], how: str, row: str | None
 ) -> None:
     with pytest.raises(ReadingError, match=r"^[^\n]+$") as told:
         list(numbers(Numbers(5, happens), workers=2))
     assert str(told.value).startswith(f"a process of data.workers=2 ended ({how}) while it read scans/05.png.")
-    assert advice in str(told.value)
+    assert row is None or keeps(row, str(told.value))
     assert str(told.value).endswith("With data.workers=0 the fault shows in the open")
     assert children() == []
 
@@ -114,8 +114,9 @@ def test_ctrl_c_and_the_first_sigterm_leave_workers_at_work_and_the_second_ends_
     assert len(children()) == 2
     for worker in children():
         os.kill(worker, signal.SIGTERM)
-    with pytest.raises(ReadingError, match=r"ended \(SIGTERM\)"):
+    with pytest.raises(ReadingError) as told:
         list(batches)
+    assert "ended (SIGTERM)" in str(told.value)
 
 
 def test_signals_that_come_while_workers_start_end_none_of_them() -> None:
@@ -171,20 +172,21 @@ def misspell() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
-    ("happens", "told"),
+    ("happens", "said", "row"),
     [
-        (too_large, "(MemoryError: Unable to allocate 32.0 PiB…, at test_workers.py:…). Memory has run out: try"),
-        (resize_nothing, "(error: OpenCV…, at test_workers.py:…). Save the file again, or leave it out"),
-        (misspell, "(KeyError: 'sella', at test_workers.py:…). Save the file again"),
+        (too_large, "MemoryError: Unable to allocate 32.0 PiB", "memory runs out while an image is read"),
+        (resize_nothing, "error: OpenCV", None),
+        (misspell, "KeyError: 'sella'", "a sound image breaks what reads it"),
     ],
     ids=["memory", "opencv", "key"],
 )
 def test_whatever_goes_wrong_with_a_sample_is_told_in_a_line_with_its_file(
-    happens: Callable[[], None], told: str, workers: int
+    happens: Callable[[], None], said: str, row: str | None, workers: int
 ) -> None:
-    pattern = ".*".join(map(re.escape, f"scans/03.png: reading it failed {told}".split("…")))
-    with pytest.raises(ReadingError, match=f"^{pattern}[^\n]*$"):
+    with pytest.raises(ReadingError, match=r"^[^\n]*, at test_workers\.py:\d+\)[^\n]*$") as told:
         list(numbers(Numbers(3, happens), workers=workers))
+    assert str(told.value).startswith(f"scans/03.png: reading it failed ({said}")
+    assert row is None or keeps(row, str(told.value))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -214,12 +216,13 @@ def test_processes_that_can_not_be_started_are_told() -> None:
     batches = numbers(Numbers(), workers=2)
     lowest_free = os.dup(0)
     os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 12, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 6, limits[1]))
     try:
-        with pytest.raises(ReadingError, match=r"^data\.workers=2: the processes can't be started \(Too many open"):
+        with pytest.raises(ReadingError) as told:
             next(batches)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert keeps("loader processes can't be started", str(told.value))
 
 
 LEAVE_WORKERS_HANGING = """

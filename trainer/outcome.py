@@ -17,9 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from models.weights import first_line
 from trainer import checkpoint
-from trainer.errors import TrainingError
 from trainer.loop import UpdateRule, evaluate
 from trainer.phases import Phase
 from trainer.plots import boxes_for_missing_letters, plot_learning_rates, plot_loss, plot_metrics
@@ -57,7 +55,7 @@ def write_outcome(
     assert state.best is not None
     weights = state.evaluated_model
     kept = {key: value.clone() for key, value in weights.state_dict().items()}
-    _load_best(run_dir, weights)
+    checkpoint.load_weights(run_dir.best_weights, weights)
     splits = [split for split in ("val", "test") if len(data.records.indices(split))] or ["train"]
     judged = {split: _judge(weights, data, split, rule, num_views) for split in splits}
     weights.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
@@ -105,17 +103,6 @@ def write_outcome(
         pictures=_draw(run_dir, phases, state, data, task, stages, first, history, metrics),
     )
     _print_table(stages, task, state, run_dir)
-
-
-def _load_best(run_dir: RunDir, model: nn.Module) -> None:
-    """Raises TrainingError where checkpoints/best.safetensors is gone or was changed."""
-    try:
-        checkpoint.load_weights(run_dir.best_weights, model)
-    except Exception as error:  # what a broken file raises depends on its bytes
-        raise TrainingError(
-            f"{run_dir.best_weights}: the best weights can't be read ({first_line(error)}). Put the file back as the "
-            "run wrote it, or start a new run"
-        ) from error
 
 
 def _draw(
