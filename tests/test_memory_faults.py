@@ -1,12 +1,14 @@
 """Memory that runs out: real refusals, told with what took the memory and what to lower."""
 
 import re
+import resource
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, compose
+from conftest import TINY, compose, run_in_process
 from test_training_faults import keeps
 
 from trainer.config.run import TrainConfig
@@ -84,3 +86,19 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as raised, told_out_of_memory(config_of(), ON_CPU):
         raise error
     assert raised.value is error
+
+
+def test_a_run_whose_network_has_no_room_is_told(tmp_path: Path) -> None:
+    pages = Path("/proc/self/statm")
+    if not pages.is_file():
+        pytest.skip("the limit is set from /proc/self/statm, which this system does not have")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(pages.read_text().split()[0]) * resource.getpagesize()
+    too_wide = "model.width=16384"  # a layer of 9 GiB
+    resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 30), limits[1]))
+    try:
+        with pytest.raises(TrainingError) as told, told_out_of_memory(config_of(too_wide), ON_CPU):
+            run_in_process(tmp_path / "run", too_wide)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert str(told.value).startswith("out of memory on cpu (9.00 GiB more were asked for), with data.batch_size=4, ")
