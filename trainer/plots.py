@@ -5,7 +5,9 @@ Each function writes its picture, and returns it to be shown in a notebook.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,13 +118,21 @@ def plot_metrics(
             axes.set_ylim(0, 1)
         elif not _set_log_if_wide(axes, drawn, ratio=10) and name != "loss":
             axes.set_ylim(bottom=0)
-        axes.set_ylabel(name)
+        axes.set_ylabel(name, parse_math=False)
         if best_epoch is not None:
             label = f"best (epoch {best_epoch})" if axes is panels[-1] else ""
             axes.axvline(best_epoch, color=RED, linewidth=1.2, linestyle=":", label=label)
     panels[-1].set_xlabel("epoch")
     _mark_phases(panels, *_phases_of(metrics, "epoch"))
     return _finish(figure, path)
+
+
+@contextmanager
+def boxes_for_missing_letters() -> Iterator[None]:
+    """Names in a script that the font lacks are drawn as boxes, without a warning for each letter of each picture."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        yield
 
 
 def debiased_ema(values: np.ndarray, *, beta: float) -> np.ndarray:
@@ -154,7 +164,11 @@ def _finish(figure: Figure, path: Path) -> Figure:
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     entries = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}  # once for all its lines
     columns = len(entries) if len(entries) <= 4 else 3
-    figure.legend(entries.values(), entries, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
+    legend = figure.legend(
+        entries.values(), entries, loc="outside upper left", ncols=columns, frameon=False, fontsize=9
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a unit is anything, also what is no formula
     with written_atomically(path) as aside:
         figure.savefig(aside, dpi=DPI, format="png")
     return figure
