@@ -1,5 +1,6 @@
 """Sweeps: cut ones go on, failing jobs are told and leave the others alone, directories are never shared."""
 
+import copy
 import json
 import math
 import re
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import cv2
+import hydra
 import numpy as np
 import pytest
 from conftest import TINY, start_command
@@ -19,7 +21,8 @@ from faults import Ended, run_main
 from test_command import TELL_TORCH
 from test_resume import assert_same_run
 
-from trainer.output_dirs import new_folder
+from trainer.config.store import read_config
+from trainer.output_dirs import new_folder, register_output_dirs
 from trainer.run_dir import RunDir
 from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, find_sweep, shown_state, sweep_command
 
@@ -144,50 +147,54 @@ def write_points(table: Path) -> None:
 def test_a_failing_job_leaves_the_others_alone_and_is_run_again_once_mended(tmp_path: Path) -> None:
     write_points(tmp_path / "points.csv")
     settings = [text for text in ONE_EPOCH if not text.startswith(("data.num", "data.height", "data.width"))]
-    settings = ["-m", "data=csv", "data.table=absent.csv,points.csv", "seed=1,-1", *settings]
-    ended = run_main(*settings, folder=tmp_path)
+    tables, schedulers = "data.table=absent.csv,points.csv", "scheduler=constant,nonsense"
+    ended = run_main("-m", "data=csv", tables, schedulers, "seed=1,-1", *settings, folder=tmp_path)
     sweep = sweep_of(tmp_path)
     assert ended.code == 3
-    assert [state.split()[0] for state in listed(ended)] == ["failed:", "failed:", "finished", "failed:"]
-    assert "job 1 is left out: seed=-1 must not be negative\n" in ended.out.split("Launching")[0]
-    assert ended.err.startswith(f"error: 3 of 4 jobs failed, first {sweep.relative_to(tmp_path)}/0_{NAME}_clr: ")
+    assert [place for place, state in enumerate(listed(ended)) if not state.startswith("failed: ")] == [4]
+    assert listed(ended)[4].startswith("finished ")
+    assert ended.err.startswith(f"error: 7 of 8 jobs failed, first {sweep.relative_to(tmp_path)}/0_{NAME}_constant: ")
     assert ended.err.count("\n") == 1
     assert "Traceback" not in ended.out + ended.err
-    failure = outcome_of(sweep, 0)
-    assert (failure.state, failure.exit_code) == (FAILED, 3)
-    assert "absent.csv" in str(failure.reason)
+    left_out = (
+        "job 1 is left out: seed=-1 must not be negative\njob 2 is left out: In 'config': Could not find 'scheduler"
+    )
+    assert left_out in ended.out.split("Launching")[0]
+
+    reasons = {number: outcome_of(sweep, number) for number in range(8) if number != 4}
+    assert {number: outcome.exit_code for number, outcome in reasons.items()} == {
+        0: 3,
+        1: 2,
+        2: 2,
+        3: 2,
+        5: 2,
+        6: 2,
+        7: 2,
+    }
+    assert {outcome.state for outcome in reasons.values()} == {FAILED}
+    assert "absent.csv" in str(reasons[0].reason)
+    assert reasons[2].overrides[1:4] == ["data.table=absent.csv", "scheduler=nonsense", "seed=1"]
     assert {path.name for path in job_of(sweep, 1).path.iterdir()} == {"job.json"}
-    assert outcome_of(sweep, 1).exit_code == 2
+    assert job_of(sweep, 2).path.name == "2_refused"
 
     (tmp_path / "absent.csv").write_text((tmp_path / "points.csv").read_text())
     command = shlex.split(ended.err.partition("run what is left with: ")[2])
     again = run_main(*command[3:], folder=tmp_path)
     assert again.code == 2
-    assert [state.split()[0] for state in listed(again)] == ["finished", "failed:", "finished", "failed:"]
+    assert [place for place, state in enumerate(listed(again)) if state.startswith("finished ")] == [0, 4]
     assert outcome_of(sweep, 0).state == FINISHED
     assert job_of(sweep, 0).results.exists()
 
 
 def test_a_job_that_failed_while_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    settings = ("-m", "scheduler.max_lr=1e30,3e-3", *SHORT, "phases.finetune.epochs=2")
+    settings = ("-m", "scheduler.max_lr=1e30", *SHORT, "phases.finetune.epochs=2")
     ended = run_main(*settings, folder=tmp_path)
     sweep = sweep_of(tmp_path)
     assert ended.code == 4, ended.out
-    assert [state.split()[0] for state in listed(ended)] == ["failed:", "finished"]
+    assert [state.split()[0] for state in listed(ended)] == ["failed:"]
     assert "error" in (job_of(sweep, 0).path / "train.log").read_text().lower()
     again = run_main(*settings, "sweep.resume=true", folder=tmp_path)
     assert (again.code, listed(again)) == (4, listed(ended))
-
-
-def test_a_choice_that_does_not_exist_takes_no_other_job_along(tmp_path: Path) -> None:
-    settings = ("-m", "scheduler=nonsense,constant", "seed=1", *ONE_EPOCH)
-    ended = run_main(*settings, folder=tmp_path)
-    assert ended.code == 2
-    sweep = sweep_of(tmp_path)
-    assert listed(ended)[0].startswith("failed: In 'config': Could not find 'scheduler/nonsense'")
-    assert listed(ended)[1].startswith("finished ")
-    assert outcome_of(sweep, 0).overrides[0] == "scheduler=nonsense"
-    assert (sweep / "0_refused" / "job.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_a_sweep_that_a_living_process_works_on_is_refused(tmp_path: Path) -> No
         (["-m", "seed=1,2"], "python -m trainer -m seed=1,2 sweep.resume=true"),
         (["seed=1,2", "-m"], "python -m trainer seed=1,2 sweep.resume=true -m"),
         (["-m", "sweep.resume=True", "a=b c"], "python -m trainer -m 'a=b c' sweep.resume=true"),
-        (["--multirun"], "python -m trainer --multirun sweep.resume=true"),
+        (["--multirun"], "python -m trainer sweep.resume=true --multirun"),
     ],
 )
 def test_the_command_that_goes_on_is_the_one_typed_with_one_key_more(typed: list[str], told: str) -> None:
@@ -314,15 +321,36 @@ def test_folders_asked_for_at_once_are_never_the_same(tmp_path: Path) -> None:
     assert not (tmp_path / "day" / "name_9").exists()
 
 
+def test_a_folder_is_chosen_once_for_a_config_and_those_made_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    register_output_dirs()
+    name = "hydra.run.dir='${run_dir:${resume},${hydra.mode},one}'"
+    with hydra.initialize_config_module("conf", version_base="1.3"):
+        shown = hydra.compose("config", overrides=[name], return_hydra_config=True)
+        first, second = (
+            hydra.compose("config", overrides=[name, "hydra.mode=RUN"], return_hydra_config=True) for _ in range(2)
+        )
+    assert [shown.hydra.run.dir for _ in range(2)] == ["outputs/one"] * 2
+    assert not (tmp_path / "outputs").exists()
+    assert [first.hydra.run.dir, copy.deepcopy(first).hydra.run.dir, first.hydra.run.dir] == ["outputs/one"] * 3
+    assert second.hydra.run.dir == "outputs/one_2"
+
+
 def test_two_runs_started_at_once_under_one_name_get_a_folder_each(tmp_path: Path) -> None:
-    settings = (*ONE_EPOCH, "hydra.run.dir=${run_dir:${resume},${hydra.mode},one}")
+    settings = (*SHORT, "hydra.run.dir='${run_dir:${resume},${hydra.mode},one}'")
     processes = [start_command(*settings, f"seed={seed}", folder=tmp_path) for seed in (1, 2)]
+    runs = [RunDir(tmp_path / "outputs" / name) for name in ("one", "one_2")]
+    for _ in range(12000):
+        if all(run.config.exists() for run in runs) or any(process.poll() is not None for process in processes):
+            break
+        time.sleep(0.01)
     for process in processes:
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-    runs = [tmp_path / "outputs" / name for name in ("one", "one_2")]
-    seeds = {json.loads((run / "results.json").read_text())["config"]["seed"] for run in runs}
-    assert seeds == {1, 2}
+        process.kill()
+        process.communicate()
+    assert {read_config(run.config).seed for run in runs} == {1, 2}
+    assert len(list((tmp_path / "outputs").iterdir())) == 2
 
 
 def test_every_command_of_the_page_does_what_it_says(tmp_path: Path) -> None:
