@@ -33,6 +33,11 @@ class CheckpointConfig:
 
 
 @dataclass(kw_only=True)
+class SweepConfig:
+    resume: bool
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     task: TaskConfig
     data: DataConfig
@@ -56,6 +61,7 @@ class TrainConfig:
     max_steps: int | None
     max_minutes: float | None
     resume: str | None
+    sweep: SweepConfig
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", self.device):
