@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
 Item = TypeVar("Item")
+STDERR = 2
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -71,4 +72,6 @@ class StopRequest:
             raise Stopped(signum, at_once=True)
         self._signum = signum
         name = NAMES[signal.Signals(signum)]
-        print(f"\n{name}: saving after this update; {name} again leaves at once", file=sys.stderr, flush=True)
+        told = f"\n{name}: saving after this update; {name} again leaves at once\n"
+        with suppress(OSError):  # whoever read it may be gone
+            os.write(STDERR, told.encode())  # print may be what the signal interrupted
