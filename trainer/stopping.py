@@ -68,9 +68,9 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if self._signum is not None or not self._patient:
+        first, self._signum = self._signum is None, signum  # known also if the exception is lost, as in a __del__
+        if not (first and self._patient):
             raise Stopped(signum, at_once=True)
-        self._signum = signum
         name = NAMES[signal.Signals(signum)]
         told = f"\n{name}: saving after this update; {name} again leaves at once\n"
         with suppress(OSError):  # whoever read it may be gone
