@@ -1,68 +1,61 @@
-"""A run that was killed goes on as if nothing had happened."""
+"""A run that was stopped goes on as if nothing had happened."""
 
 import json
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import TINY, compose, run_command, run_in_process, start_command
-from safetensors.torch import load_file
+from conftest import TINY, TINY_LABELS, compose, run_command, run_in_process
+from faults import run_main
+from stopped_runs import run_in_parts, start_or_resume
 
-from trainer import checkpoint
+from benchmarks.killed_runs import differences
 from trainer.config.store import to_train_config
 from trainer.run_dir import RunDir
 from trainer.train import train
 
-# Augmentation, dropout, moving average, accumulation: all that draws random numbers or spans updates.
-SETTINGS = (*TINY, "model.dropout=0.2", "ema_decay=0.9", "data.batch_size=2", "accumulation=2")
+SMALL = (*TINY, "task.num_overlays=1")
+NO_CYCLE = tuple(text for text in SMALL if not text.startswith("scheduler."))
+TESTS = ("range_test=on", "range_test.num_steps=20", "range_test.skip_start=1", "range_test.skip_end=1")
+# What draws random numbers, spans updates or remembers, each with the checks at which its parts end. An epoch has three
+# checks for its updates and one before the only batch of its validation, where a part of one check gets nothing done:
+# so one is followed by a two.
+CASES = {
+    "augmentation, dropout, moving average, accumulation, bf16": (
+        (*SMALL, "model.dropout=0.2", "ema_decay=0.9", "data.batch_size=2", "accumulation=2", "precision=bf16"),
+        (1, 2),
+    ),
+    "one cycle with momentum": ((*NO_CYCLE, "scheduler=onecycle", "scheduler.cycle_momentum=true"), (2, 3)),
+    "plateau, early stopping": (
+        (*NO_CYCLE, "scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "early_stopping_epochs=1"),
+        (3, 2),
+    ),
+    "range tests, which start again": ((*SMALL, *TESTS, "model.dropout=0.2"), (7, 25)),
+    "mixup and balance": (
+        (*TINY_LABELS, "task=classification", "task.num_samples=0", "data.mixup=0.3", "data.balance=true"),
+        (4, 3),
+    ),
+    "a budget that ends phases within an epoch": ((*SMALL, "max_steps=9"), (5, 2)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_in_parts_equals_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
+    settings, checks = CASES[case]
+    whole, stopped = RunDir(tmp_path / "whole"), RunDir(tmp_path / "stopped")
+    start_or_resume(whole.path, *settings)
+    assert run_in_parts(stopped.path, settings, checks) >= 3
+    assert differences(stopped, whole) == []
+
+
+def test_the_number_of_workers_may_change_between_the_parts(tiny_run: RunDir, tmp_path: Path) -> None:
+    assert run_in_parts(tmp_path / "run", TINY, checks=(4, 5), workers=(2, 0, 1)) >= 3
+    assert differences(RunDir(tmp_path / "run"), tiny_run) == []
 
 
 def run_of(folder: Path) -> RunDir:
     return RunDir(next((folder / "outputs").glob("*/*")))
-
-
-def wait_for_updates(folder: Path, count: int) -> RunDir:
-    """Until the run below `folder` has written down `count` updates."""
-    for _ in range(6000):
-        for history in folder.glob("outputs/*/*/lr_history.csv"):
-            if len(history.read_text().splitlines()) > count:
-                return RunDir(history.parent)
-        time.sleep(0.01)
-    raise AssertionError("the run made no updates")
-
-
-def assert_same_run(one: RunDir, other: RunDir) -> None:
-    assert one.lr_history.read_bytes() == other.lr_history.read_bytes()
-    first, second = pd.read_csv(one.metrics), pd.read_csv(other.metrics)
-    pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"), check_exact=True)
-    assert one.predictions.read_bytes() == other.predictions.read_bytes()
-    best, expected = load_file(one.best_weights), load_file(other.best_weights)
-    assert best.keys() == expected.keys()
-    assert all(best[key].equal(expected[key]) for key in best)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    path = tmp_path_factory.mktemp("whole") / "run"
-    run_in_process(path, *SETTINGS)
-    return RunDir(path)
-
-
-@pytest.mark.parametrize(("updates", "workers"), [(4, 0), (10, 2)])  # in the frozen phase, in the fine-tune
-def test_resume_after_kill_equals_uninterrupted_run(
-    updates: int, workers: int, uninterrupted: RunDir, tmp_path: Path
-) -> None:
-    process = start_command(*SETTINGS, f"data.workers={workers}", folder=tmp_path)
-    killed = wait_for_updates(tmp_path, updates)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not killed.results.exists()
-    ended = run_command(f"resume={killed.path}", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert_same_run(killed, uninterrupted)
 
 
 def resume(path: Path, *overrides: str, started_with: tuple[str, ...] = ()) -> float:
@@ -70,12 +63,15 @@ def resume(path: Path, *overrides: str, started_with: tuple[str, ...] = ()) -> f
     return train(to_train_config(composed), RunDir(path), composed, list(overrides))
 
 
-def test_a_finished_run_that_is_resumed_changes_nothing(tiny_run: RunDir, tmp_path: Path) -> None:
+def test_a_finished_run_that_is_resumed_says_so_and_changes_no_file(tiny_run: RunDir, tmp_path: Path) -> None:
     copied = RunDir(tmp_path / "copy")
     shutil.copytree(tiny_run.path, copied.path)
-    before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file() and path != copied.config}
-    resume(copied.path)
-    assert {path: path.read_bytes() for path in before} == before
+    copied.lock.touch()  # there since the run began, where the command made it
+    before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()}
+    ended = run_main(f"resume={copied.path}", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "is finished: nothing was written" in ended.out
+    assert {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()} == before
 
 
 def test_more_epochs_of_a_schedule_that_permits_it_equal_a_longer_run(tmp_path: Path) -> None:
@@ -85,7 +81,7 @@ def test_more_epochs_of_a_schedule_that_permits_it_equal_a_longer_run(tmp_path: 
         train(to_train_config(composed), RunDir(tmp_path / name), composed, [])
     composed = compose(*constant, "phases.finetune.epochs=3", f"resume={tmp_path / 'short'}")
     train(to_train_config(composed), RunDir(tmp_path / "short"), composed, [])
-    assert_same_run(RunDir(tmp_path / "short"), RunDir(tmp_path / "long"))
+    assert differences(RunDir(tmp_path / "short"), RunDir(tmp_path / "long")) == []
 
 
 def test_more_epochs_under_a_fitted_cycle_are_refused_by_name(tiny_run: RunDir, tmp_path: Path) -> None:
@@ -120,45 +116,6 @@ def test_other_epochs_under_a_budget_are_refused(tmp_path: Path) -> None:
     run_in_process(tmp_path / "run", "max_steps=8")
     with pytest.raises(ValueError, match="under max_steps or max_minutes"):
         resume(tmp_path / "run", "phases.finetune.epochs=9", started_with=("max_steps=8",))
-
-
-def test_a_broken_newest_checkpoint_falls_back_to_the_one_before_it(
-    tiny_run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    copied = RunDir(tmp_path / "copy")
-    shutil.copytree(tiny_run.path, copied.path)
-    whole = copied.last_checkpoint.read_bytes()
-    copied.last_checkpoint.write_bytes(whole[: len(whole) // 2])
-    resume(copied.path)
-    assert "last.pt" in caplog.text
-    assert_same_run(copied, tiny_run)
-
-
-def test_no_readable_checkpoint_is_a_clear_error(tiny_run: RunDir, tmp_path: Path) -> None:
-    copied = RunDir(tmp_path / "copy")
-    shutil.copytree(tiny_run.path, copied.path)
-    copied.last_checkpoint.write_bytes(b"")
-    copied.previous_checkpoint.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"no checkpoint of .* can be read"):
-        checkpoint.load(copied)
-
-
-def test_a_checkpoint_with_code_in_it_is_not_run(tiny_run: RunDir, tmp_path: Path) -> None:
-    import pickle
-
-    target = tmp_path / "run by the pickle"
-
-    class Malicious:
-        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-            return Path.touch, (target,)
-
-    copied = RunDir(tmp_path / "copy")
-    shutil.copytree(tiny_run.path, copied.path)
-    for path in (copied.last_checkpoint, copied.previous_checkpoint):
-        path.write_bytes(pickle.dumps({"model": Malicious()}))
-    with pytest.raises(ValueError, match="can be read"):
-        checkpoint.load(copied)
-    assert not target.exists()
 
 
 def test_resume_under_other_data_names_the_key_and_leaves_the_run_alone(tiny_run: RunDir, tmp_path: Path) -> None:
