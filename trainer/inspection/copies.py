@@ -61,7 +61,9 @@ def inspect_groups(subject: Subject, findings: Findings) -> None:
         return
     places = []
     for group, rows in torn.items():
-        firsts = {subject.splits[row]: row for row in reversed(rows)}
+        firsts: dict[str, int] = {}
+        for row in rows:
+            firsts.setdefault(str(subject.splits[row]), row)
         where = " and ".join(f"{subject.short(row)} ({split})" for split, row in firsts.items())
         places.append(Place(rows[0], None, None, f"group {group}, {where}"))
     findings.add(

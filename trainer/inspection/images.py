@@ -14,7 +14,7 @@ from trainer.inspection.subject import Subject
 BLANK_RANGE = 2  # grey values; what varies no more than this shows nothing
 ENLARGED = 2.0  # times, from which on an input shows mere interpolation
 LONG = 4.0  # longer by shorter side
-UNLIKE = 2.0  # aspect ratios that differ by this factor from the median
+UNLIKE = 2.5  # aspect ratios that differ by this factor from the median
 ALIKE, INVERTED = 0.5, -0.3  # correlations with the median image: of a typical image, and of a negative
 ENOUGH_IMAGES = 8  # to say what is typical
 

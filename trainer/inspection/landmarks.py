@@ -12,7 +12,7 @@ from trainer.inspection.subject import Subject
 
 ENOUGH_SHAPES = 8  # to say what is typical
 SAME_PLACE_PX = 0.01
-APART = 0.25  # usual distance of two landmarks, by the size of the shape, from which on they can't be at one place
+APART = 0.5  # usual distance of two landmarks, by theirs from the centre, from which on they can't be at one place
 LEAST_STRAY_PX = 2.0
 MOST_STRAYS = 12  # of one image, which then doesn't fit as a whole
 SWAPPED = 0.35  # distance to the other's place, by the distance to the own one
@@ -110,7 +110,9 @@ def _same_place(subject: Subject, findings: Findings) -> None:
         one_of = first[again.ravel()]
         for k in np.flatnonzero((one_of != np.arange(len(shape))) & np.isfinite(shape).all(axis=1)).tolist():
             together.setdefault((int(one_of[k]), k), []).append(row)
-    size_px = float(np.nanmedian(np.abs(points - np.nanmedian(points, axis=(0, 1))))) if together else 0
+    if not together:
+        return
+    size_px = np.nanmedian(np.linalg.norm(points - np.nanmean(points, axis=1, keepdims=True), axis=2))
     pairs_of: dict[bool, dict[int, list[tuple[int, int]]]] = {True: {}, False: {}}
     for (one, other), rows in together.items():
         usual_px = np.nanmedian(np.linalg.norm(points[:, one] - points[:, other], axis=1))

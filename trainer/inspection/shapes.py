@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FITS, ROUNDS = 12, 6
+FITS, ROUNDS, FILLS = 12, 6, 4
 LEAST_SPREAD = 0.003  # of the size of the shape: what is drawn more exactly than this still has some tolerance
 LEAST_POINTS = 4  # of one shape; a similarity fits any two, and of three none stands out
 SHRINKAGE = 0.03  # towards landmarks that vary alike and independently
 ROWS_PER_LANDMARK = 5  # from here on, the landmarks of a shape foretell each other
-# Standard deviations. The second is of narrow predictions, whose tails are long.
-STRAY, STRAY_LEARNT = 8.0, 10.0
+STRAY = 9.0  # standard deviations; what varies has long tails
 RAYLEIGH_MEDIAN = 1.1774  # of a distance in the plane, in standard deviations along an axis
 
 
@@ -81,29 +80,32 @@ def lay_onto(shapes: np.ndarray, typical: TypicalShape) -> Fits:
 def strays(residual: np.ndarray, typical: TypicalShape, most: int) -> list[tuple[int, int, complex]]:
     """(shape, landmark, where the other landmarks of the shape want it) of landmarks that stray from there.
 
-    residual: (N, K) of fits. Of one shape, the worst is taken out before the next is judged, `most` at the most. With
-    too few shapes to learn from, a landmark is wanted at its place in the typical shape.
+    residual: (N, K) of fits. The worst of a shape is put where it is wanted before the next is judged, `most` at the
+    most. With too few shapes to learn from, a landmark is wanted at its place in the typical shape.
     """
     num_shapes, num_landmarks = residual.shape
     learnt = num_shapes >= ROWS_PER_LANDMARK * num_landmarks
-    threshold = STRAY_LEARNT if learnt else STRAY
     foretell = _regression(residual, typical) if learnt else np.zeros((2 * num_landmarks, 2 * num_landmarks))
-    known = residual.copy()
-    error = np.abs(residual - _foretold(known, typical, foretell))
+    present = np.isfinite(residual)
+    known = np.where(present, residual, 0)
+    for _ in range(FILLS):
+        known = np.where(present, residual, _foretold(known, foretell))
+    error = np.where(present, np.abs(residual - _foretold(known, foretell)), np.nan)
     spread = np.maximum(np.nanmedian(error, axis=0) / RAYLEIGH_MEDIAN, LEAST_SPREAD)
     found: list[tuple[int, int, complex]] = []
     rows = np.arange(num_shapes)
     for _ in range(most):
-        wanted = _foretold(known[rows], typical, foretell)
-        distance = np.nan_to_num(np.abs(known[rows] - wanted) / spread, nan=0.0)
+        wanted = _foretold(known[rows], foretell)
+        distance = np.where(present[rows], np.abs(known[rows] - wanted) / spread, 0)
         worst = distance.argmax(axis=1)
-        hit = distance[np.arange(len(rows)), worst] > threshold
+        hit = distance[np.arange(len(rows)), worst] > STRAY
         rows, worst, wanted = rows[hit], worst[hit], wanted[hit]
         if not len(rows):
             break
-        places = typical.mean[worst] + wanted[np.arange(len(rows)), worst]
-        found += list(zip(rows.tolist(), worst.tolist(), places.tolist(), strict=True))
-        known[rows, worst] = np.nan
+        wanted_worst = wanted[np.arange(len(rows)), worst]
+        found += list(zip(rows.tolist(), worst.tolist(), (typical.mean[worst] + wanted_worst).tolist(), strict=True))
+        known[rows, worst] = wanted_worst
+        present[rows, worst] = False  # told once
     return found
 
 
@@ -123,7 +125,9 @@ def _similarity(shapes: np.ndarray, mean: np.ndarray, weight: np.ndarray) -> tup
 def _regression(residual: np.ndarray, typical: TypicalShape) -> np.ndarray:
     """(2K, 2K): each landmark's residual foretold from those of the others (mean of a conditional normal)."""
     num_landmarks = residual.shape[1]
-    columns = _columns(residual, typical)
+    known = np.nan_to_num(residual, nan=0.0)
+    known = known / np.maximum(np.abs(known) / (3 * typical.spread), 1)  # so that strays teach little
+    columns = np.concatenate([known.real, known.imag], axis=1)
     covariance = columns.T @ columns / len(columns)
     covariance += SHRINKAGE * np.trace(covariance) / (2 * num_landmarks) * np.eye(2 * num_landmarks)
     precision = np.linalg.inv(covariance)
@@ -135,17 +139,10 @@ def _regression(residual: np.ndarray, typical: TypicalShape) -> np.ndarray:
     return foretell
 
 
-def _foretold(residual: np.ndarray, typical: TypicalShape, foretell: np.ndarray) -> np.ndarray:
-    columns = _columns(residual, typical) @ foretell.T
+def _foretold(residual: np.ndarray, foretell: np.ndarray) -> np.ndarray:
+    columns = np.concatenate([residual.real, residual.imag], axis=1) @ foretell.T
     num_landmarks = residual.shape[1]
     return columns[:, :num_landmarks] + 1j * columns[:, num_landmarks:]
-
-
-def _columns(residual: np.ndarray, typical: TypicalShape) -> np.ndarray:
-    """(N, 2K) real; at most 3 standard deviations long, so that no stray leads the others; 0 where missing."""
-    known = np.nan_to_num(residual, nan=0.0)
-    known = known / np.maximum(np.abs(known) / (3 * typical.spread), 1)
-    return np.concatenate([known.real, known.imag], axis=1)
 
 
 def _median(shapes: np.ndarray, axis: int) -> np.ndarray:
