@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -78,18 +79,22 @@ def image_facts(subject: Subject, *, pixels: bool) -> list[ImageFacts | None]:
 
 def _facts(path: Path, *, pixels: bool) -> ImageFacts:
     try:
-        width, height = read_size(path)
-        with Image.open(path, formats=FORMATS) as image:
-            mode, kind = (
-                MODES.get(image.mode, "gray 16 bit" if image.mode.startswith("I;") else image.mode),
-                image.format,
-            )
-        header = ImageFacts(None, width, height, mode, kind or "", path.stat().st_size)
         if not pixels:
-            return header
-        return _of_pixels(read_image(path), header, hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+            width, height = read_size(path)
+            with Image.open(path, formats=FORMATS) as image:
+                return ImageFacts(None, width, height, _mode(image), image.format or "", path.stat().st_size)
+        decoded = read_image(path)
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            header = ImageFacts(None, mode=_mode(image), format=image.format or "", num_bytes=len(content))
+        return _of_pixels(decoded, header, hashlib.blake2b(content, digest_size=16).digest())
     except (DataError, OSError) as error:
         return ImageFacts(str(error).removeprefix(f"{path}: "))
+
+
+def _mode(image: Image.Image) -> str:
+    """In words."""
+    return MODES.get(image.mode, "gray 16 bit" if image.mode.startswith("I;") else image.mode)
 
 
 def _of_pixels(pixels: np.ndarray, header: ImageFacts, content: bytes | None = None) -> ImageFacts:

@@ -105,7 +105,9 @@ def _same_place(subject: Subject, findings: Findings) -> None:
     points = subject.points
     assert points is not None
     together: dict[tuple[int, int], list[int]] = {}
-    for row, shape in enumerate(points):
+    ordered = np.sort(np.round(_complex(points) / SAME_PLACE_PX), axis=1)
+    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).tolist():
+        shape = points[row]
         _, first, again = np.unique(np.round(shape / SAME_PLACE_PX), axis=0, return_index=True, return_inverse=True)
         one_of = first[again.ravel()]
         for k in np.flatnonzero((one_of != np.arange(len(shape))) & np.isfinite(shape).all(axis=1)).tolist():
@@ -138,17 +140,23 @@ def _same_place(subject: Subject, findings: Findings) -> None:
 
 def _shapes(points: np.ndarray) -> Shapes | None:
     """What can be compared: landmarks that enough images have, images with enough of them at different places."""
-    shapes = points[..., 0] + 1j * points[..., 1]
+    shapes = _complex(points)
     present = np.isfinite(shapes)
     landmarks = np.flatnonzero(present.sum(axis=0) >= ENOUGH_SHAPES)
     shapes = shapes[:, landmarks]
-    distinct = np.array([len(np.unique(shape[np.isfinite(shape)])) for shape in shapes])
+    ordered = np.sort(shapes, axis=1)  # what is missing comes last
+    distinct = np.isfinite(ordered[:, :1]).sum(axis=1)
+    distinct += (np.isfinite(ordered[:, 1:]) & (ordered[:, 1:] != ordered[:, :-1])).sum(axis=1)
     rows = np.flatnonzero(distinct >= LEAST_POINTS)
     common = np.isfinite(shapes[rows]).sum(axis=0) >= ENOUGH_SHAPES
     if len(rows) < ENOUGH_SHAPES or common.sum() < LEAST_POINTS or not common.all():
         return None
     typical = typical_shape(shapes[rows])
     return Shapes(rows, landmarks, shapes[rows], typical, lay_onto(shapes[rows], typical))
+
+
+def _complex(points: np.ndarray) -> np.ndarray:
+    return points[..., 0] + 1j * points[..., 1]
 
 
 def _strays(subject: Subject, shapes: Shapes, odd: set[int], findings: Findings) -> None:

@@ -55,21 +55,22 @@ def _images(cells: Cells, root: Path | None, findings: Findings) -> tuple[list[s
         return [""] * len(cells.rows), [None] * len(cells.rows)
     names = [row[column] for row in cells.rows]
     folders = [cells.path.parent, cells.path.parent / "images"] if root is None else [root]
+    places = [os.path.abspath(folder) for folder in folders]
     paths: list[Path | None] = []
     for name in names:
-        candidates = [os.path.abspath(folder / name) for folder in folders] if name else []
-        paths.append(next((Path(candidate) for candidate in candidates if os.path.isfile(candidate)), None))
+        candidates = (os.path.join(place, name) for place in places)
+        paths.append(next((Path(os.path.normpath(path)) for path in candidates if os.path.isfile(path)), None))
     if lost := [row for row, path in enumerate(paths) if path is None]:
-        places: list[Place] = []
+        told: list[Place] = []
         for row in lost:  # only what is shown is searched for near names: a wrong root loses every row
-            near = "".join(did_you_mean(folder / names[row]) for folder in folders) if len(places) < MAX_LISTED else ""
+            near = "".join(did_you_mean(folder / names[row]) for folder in folders) if len(told) < MAX_LISTED else ""
             detail = "not found" + near if names[row] else "no name in the image column"
-            places.append(Place(row, cells.lines[row], names[row] or None, detail))
+            told.append(Place(row, cells.lines[row], names[row] or None, detail))
         findings.add(
             "error",
             "missing-image",
             f"{counted(len(lost), 'image')} of {len(names)} not found",
-            places=places,
+            places=told,
             advice=f"Looked in {enumerated(map(str, folders))}; mend the names, or set data.root.",
         )
     return names, paths
