@@ -135,6 +135,7 @@ def _places(subject: Subject, sets: list[list[int]], *, with_split: bool) -> lis
     """One place per set: its first row, and where else the image is."""
     places = []
     for first, *others in sets:
+        others.sort(key=lambda row: subject.splits[row] == subject.splits[first])  # those in other splits before
         named = [
             f"{subject.names[row]} ({subject.short(row)})" if subject.lines else subject.names[row] for row in others
         ]

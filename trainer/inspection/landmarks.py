@@ -14,6 +14,7 @@ ENOUGH_SHAPES = 8  # to say what is typical
 SAME_PLACE_PX = 0.01
 APART = 0.5  # usual distance of two landmarks, by theirs from the centre, from which on they can't be at one place
 LEAST_STRAY_PX = 2.0
+LARGEST_PX = 1e7
 MOST_STRAYS = 12  # of one image, which then doesn't fit as a whole
 SWAPPED = 0.35  # distance to the other's place, by the distance to the own one
 
@@ -26,7 +27,7 @@ def inspect_landmarks(
     _missing(subject, findings)
     _outside(subject, sizes, findings)
     _same_place(subject, findings)
-    shapes = _shapes(subject.points)
+    shapes = _shapes(_plausible(subject))
     if shapes is None:
         findings.add(
             "note",
@@ -44,7 +45,7 @@ def _missing(subject: Subject, findings: Findings) -> None:
     assert subject.points is not None
     assert subject.landmark_names is not None
     present = np.isfinite(subject.points).all(axis=2)
-    if empty := np.flatnonzero(~present.any(axis=1)).tolist():
+    if empty := [row for row in np.flatnonzero(~present.any(axis=1)).tolist() if row not in subject.unread]:
         findings.add(
             "error" if len(empty) == len(subject) else "warning",
             "no-landmarks",
@@ -102,8 +103,7 @@ def _outside(subject: Subject, sizes: np.ndarray, findings: Findings) -> None:
 
 def _same_place(subject: Subject, findings: Findings) -> None:
     """Two landmarks at one place: suspicious where they lie apart in the other images."""
-    points = subject.points
-    assert points is not None
+    points = _plausible(subject)
     together: dict[tuple[int, int], list[int]] = {}
     ordered = np.sort(np.round(_complex(points) / SAME_PLACE_PX), axis=1)
     for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).tolist():
@@ -119,7 +119,7 @@ def _same_place(subject: Subject, findings: Findings) -> None:
     for (one, other), rows in together.items():
         usual_px = np.nanmedian(np.linalg.norm(points[:, one] - points[:, other], axis=1))
         for row in rows:
-            pairs_of[bool(usual_px > APART * size_px)].setdefault(row, []).append((one, other))
+            pairs_of[bool(usual_px >= APART * size_px)].setdefault(row, []).append((one, other))
     for apart, severity, kind, usually, advice in (
         (True, "warning", "same-place", "lie apart elsewhere", "One was probably set on the other by mistake."),
         (False, "note", "neighbours-meet", "are neighbours elsewhere", "Meant so, like lips that meet, or a slip."),
@@ -153,6 +153,12 @@ def _shapes(points: np.ndarray) -> Shapes | None:
         return None
     typical = typical_shape(shapes[rows])
     return Shapes(rows, landmarks, shapes[rows], typical, lay_onto(shapes[rows], typical))
+
+
+def _plausible(subject: Subject) -> np.ndarray:
+    """(N, K, 2) px without what lies so far outside that numbers overflow; it is told as outside its image."""
+    assert subject.points is not None
+    return np.where(np.abs(subject.points).max(axis=2, keepdims=True) < LARGEST_PX, subject.points, np.nan)
 
 
 def _complex(points: np.ndarray) -> np.ndarray:

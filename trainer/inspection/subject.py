@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class Subject:
     groups: list[str] | None = None
     landmark_names: list[str] | None = None
     points: np.ndarray | None = None  # (N, K, 2) px
+    unread: set[int] = field(default_factory=set)  # rows whose points are no numbers
     spacing_mm: np.ndarray | None = None  # (N,) mm per px
     classes: list[str] | None = None  # the class of each row
     numbers: np.ndarray | None = None  # (N,) the number of each row

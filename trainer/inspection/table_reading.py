@@ -128,6 +128,7 @@ def _add_points(subject: Subject, cells: Cells, findings: Findings) -> None:
     )
     if points is not None:
         subject.points[rows] = points
+    subject.unread = set(range(len(subject))) - set(rows)
 
 
 def _add_spacing(subject: Subject, cells: Cells, default_mm: float | None, findings: Findings) -> None:
@@ -228,7 +229,7 @@ def _rows_that_read(
             good.append(row)
         except DataError as error:
             fault, _, advice = _without_path(error, cells.path).rpartition(". ")
-            place = Place(row, line, None, fault.removeprefix(f"line {line}, "))
+            place = Place(row, line, None, fault.replace(f"line {line}, ", ""))
             refused.setdefault(advice, []).append(place)  # the advice tells the kinds of fault apart
     for advice, places in refused.items():
         findings.add("error", kind, f"{counted(len(places), 'row')} with {what}", places=places, advice=f"{advice}.")
