@@ -151,7 +151,7 @@ def test_any_words_on_the_command_line_are_accepted_or_told_in_a_line(tmp_path: 
 
 
 @settings(max_examples=FILES, **SETTINGS)
-@given(st.one_of(st.text(max_size=60), st.binary(max_size=60)))
+@given(content=st.one_of(st.text(max_size=60), st.binary(max_size=60)))
 def test_any_file_in_the_place_of_a_saved_config_is_told_in_a_line(content: str | bytes, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; there is no public way to it
 
+from trainer.config.schemas import known_keys
+
 
 def check_arguments(arguments: Sequence[str]) -> None:
     """Raises ValueError for an option that is not there, or lacks its value."""
@@ -23,5 +25,10 @@ def check_arguments(arguments: Sequence[str]) -> None:
     name = option.lstrip("-")
     known = [text for action in parser._actions for text in action.option_strings]
     near = difflib.get_close_matches(option, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"options of a run are key=value, such as {name or 'seed'}=VALUE"
+    if name in known_keys():
+        hint = f"write {name}=VALUE, without the dashes"
+    elif near:
+        hint = f"did you mean {near[0]}?"
+    else:
+        hint = "options of a run are key=value, such as seed=1"
     raise ValueError(f"{unknown[0]} is not an option; {hint}")
