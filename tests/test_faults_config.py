@@ -72,13 +72,6 @@ MISTAKES = {
     "negative epochs": ["phases.frozen.epochs=-1"],
     "no epochs at all": ["phases.frozen.epochs=0", "phases.finetune.epochs=0"],
     "fewer max_steps than phases": ["max_steps=1"],
-    "early stopping without validation": ["early_stopping_epochs=3", "data.val_fraction=0"],
-    "plateau without validation": ["scheduler=plateau", "data.val_fraction=0"],
-    "a range test of validation images without any": [
-        "range_test=on",
-        "range_test.signal=val_loss",
-        "data.val_fraction=0",
-    ],
     "a range test from high to low": ["range_test=on", "range_test.min_lr=1", "range_test.max_lr=0.1"],
     "a range test of one step": ["range_test=on", "range_test.num_steps=1"],
     "a range test of a phase that does not train": [
@@ -113,6 +106,11 @@ MISTAKES = {
     "a CUDA device that this machine lacks": ["device=cuda:99"],
     "resume of no run": ["resume=nowhere"],
     "a file of configs that is not there": ["--config-dir", "nowhere"],
+    "a choice that is not there": ["model=heatmapp"],
+    "a nested choice that is not there": ["data/augmentation=strong"],
+    "a recipe that is not there": ["experiment=teeth"],
+    "an option that is not there": ["--resume", "outputs"],
+    "a value that an option can't have": ["--cfg", "nonsense"],
 }
 
 

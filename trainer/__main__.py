@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from trainer.arguments import check_arguments
 from trainer.command_line import resume_command
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
@@ -147,6 +148,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     logging.raiseExceptions = False  # a log on a full disk must not bury the run's own message under tracebacks
     try:
+        check_arguments(sys.argv[1:])
         run()
     except FAULTS as error:
         _fail(error)

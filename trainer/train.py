@@ -18,6 +18,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Saver
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
+from trainer.config.without_effect import options_without_effect
 from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
@@ -86,7 +87,7 @@ def train(
     if config.resume is not None:
         tell_resume(run_dir, saved)
     phases = _plan(config, state, data, task, run_dir)
-    _announce(run_dir, data, phases, plan_warnings(phases, config))
+    _announce(run_dir, data, phases, [*options_without_effect(config), *plan_warnings(phases, config)])
 
     # Training, phase by phase.
     training = _build_training(config, state, data, rule, run_dir, deadline, request)

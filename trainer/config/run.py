@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 
 from trainer.config.checks import check_choice, check_positive
-from trainer.config.data import DataConfig, PhantomConfig
+from trainer.config.data import DataConfig
 from trainer.config.models import ModelConfig
 from trainer.config.phases import PHASE_NAMES, OptimizerConfig, PhasesConfig
 from trainer.config.range_test import RangeTestConfig
-from trainer.config.schedules import CosineConfig, PlateauConfig, SchedulerConfig
+from trainer.config.schedules import CosineConfig, SchedulerConfig
 from trainer.config.tasks import TaskConfig
 
 
@@ -109,21 +109,6 @@ class TrainConfig:
                     f"{' and '.join(f'phases.{name}.scheduler.{key}' for key in keys)}, or test it: {wanted}"
                 )
 
-    def _check_validation(self) -> None:
-        """What judges validation images has some, as far as shows before a table's own splits are read."""
-        if not isinstance(self.data, PhantomConfig) or self.data.val_fraction > 0:
-            return
-        judged = [f"early_stopping_epochs={self.early_stopping_epochs}"] if self.early_stopping_epochs else []
-        for name in self.phase_names:
-            if isinstance(getattr(self.phases, name).scheduler, PlateauConfig):
-                judged.append("scheduler=plateau")
-        if self.range_test.kind != "off" and self.range_test.signal != "train_loss":
-            judged.append(f"range_test.signal={self.range_test.signal}")
-        if judged:
-            raise ValueError(
-                f"{judged[0]} judges validation images, and data.val_fraction=0 leaves none; give it a share"
-            )
-
     def _check_combinations(self) -> None:
         if self.max_steps is not None and self.max_steps < len(self.phase_names):
             raise ValueError(
@@ -137,4 +122,3 @@ class TrainConfig:
                     f"scheduler.warmup_epochs={phase.scheduler.warmup_epochs}"
                 )
         self.task.check(self)
-        self._check_validation()

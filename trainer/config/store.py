@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # of OmegaConf's own parser
+from yaml import MarkedYAMLError, YAMLError  # of OmegaConf's own parser
 
 from trainer.config.limits import check_values
 from trainer.config.phases import PHASE_NAMES
