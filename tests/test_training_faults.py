@@ -18,7 +18,9 @@ from conftest import TINY
 from faults import ANYTHING, Fault, promised, run_main
 from safetensors.torch import load_file
 
+from trainer.plots import plot_loss, plot_metrics
 from trainer.run_dir import RunDir
+from trainer.tasks.task import Curves
 
 ROOT = Path(__file__).parents[1]
 
@@ -158,3 +160,16 @@ def test_text_files_are_utf_8_whatever_the_locale() -> None:
                 if not ours and "encoding=" not in text and not re.search(r"['\"][rwax]b\+?['\"]", text):
                     bare.append(f"{path}: {text}")
     assert bare == []
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, float("inf"), float("nan")])
+def test_values_that_can_not_be_drawn_end_no_run(value: float, tmp_path: Path) -> None:
+    updates = {"iteration": range(4), "phase": "frozen", "lr_head": 1e-3, "lr_backbone": float("nan"), "skipped": 0}
+    history = pd.DataFrame({**updates, "loss": value})
+    assert plot_loss(tmp_path / "loss.png", history).axes
+    metrics = pd.DataFrame(
+        {"epoch": range(1, 5), "phase": "frozen", "train_loss": value, "val_loss": 1.0, "mae": value}
+    )
+    curves = Curves("absolute error", "", {"mae": "mean absolute error"}, shares=False)
+    drawn = plot_metrics(tmp_path / "metrics.png", metrics, curves=curves, baseline=("mean", value), best_epoch=1)
+    assert drawn.axes

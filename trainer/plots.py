@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WIDTH_IN, DPI = 8.0, 150
 MAX_POINTS = 4000  # of a line: a picture is 1,200 px wide
 MAX_CYCLE_MARKS = 40
+LARGEST = 1e100  # value that is drawn: matplotlib finds no ticks for much larger ones, and would end the run
 MAX_MARKERS = 50  # a longer line is drawn without a marker at each of its points
 GROUP_COLORS = {"head": "#0072b2", "backbone": "#d55e00"}
 PHASE_COLORS = {"frozen": "#e4ebf3", "finetune": "#fcf3e3"}
@@ -65,7 +66,7 @@ def plot_loss(path: Path, history: pd.DataFrame) -> Figure:
     """The loss of every update in lr_history.csv, above the rates it used."""
     figure, (top, bottom) = _panels(5.2, height_ratios=(5, 3))
     skipped = history["skipped"] != 0
-    valid = history[np.isfinite(history["loss"]) & ~skipped]
+    valid = history[(history["loss"].abs() < LARGEST) & ~skipped]
     iterations, loss = valid["iteration"].to_numpy(), valid["loss"].to_numpy(float)
     window = int(np.clip(len(loss) // 40, 3, 100))
     for values, label, color, width in (
@@ -106,9 +107,9 @@ def plot_metrics(
         *((1, *line, *look) for line, look in zip(curves.lines.items(), CURVE_LOOKS, strict=False)),
     ):
         if column in metrics:
-            x, y = metrics["epoch"], metrics[column]
+            x, y = metrics["epoch"], metrics[column].where(metrics[column].abs() < LARGEST)
             panels[panel].plot(x, y, style, color=color, label=label, marker=marker, markersize=3.5)
-    if validated and baseline is not None and np.isfinite(baseline[1]):
+    if validated and baseline is not None and abs(baseline[1]) < LARGEST:
         panels[1].axhline(baseline[1], color="black", linewidth=1, linestyle="--", label=baseline[0])
     named = f"{curves.axis} ({curves.unit})" if curves.unit else curves.axis
     for axes, name in zip(panels, ("loss", named), strict=False):
