@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -147,6 +148,9 @@ def main() -> None:
     # Let exceptions through to here; Hydra would print them its own way and exit 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     logging.raiseExceptions = False  # a log on a full disk must not bury the run's own message under tracebacks
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show must not end a run
     try:
         check_arguments(sys.argv[1:])
         run()

@@ -24,6 +24,7 @@ from trainer.environment import describe_environment
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
 from trainer.loop import UpdateRule
 from trainer.mapping import check_mapping, keep_mapping
+from trainer.memory_faults import told_out_of_memory
 from trainer.outcome import write_outcome
 from trainer.phases import Limits, Phase, Training, freeze, run_phase
 from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
@@ -66,14 +67,16 @@ def train(
     task = config.task.build(config, data)
     check_mapping(run_dir.labels, task.mapping)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm, config.on_nonfinite == "skip")
-    state = _build_state(config, data, compute)
+    with told_out_of_memory(config, compute):
+        state = _build_state(config, data, compute)
     if saved is not None:
         state.load(saved)
 
     # The plan: how many updates each phase makes, under which schedule. With it the run is accepted and written down.
     spent = state.seconds + state.epoch_seconds
     deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - spent
-    _grant_steps(config, state, data, rule, deadline)
+    with told_out_of_memory(config, compute):
+        _grant_steps(config, state, data, rule, deadline)
     if state.finished:
         print(  # not to the log, which is a file of the run
             f"{run_dir.path} is finished: nothing was written, whatever was asked for; only more epochs go on, where "
@@ -91,7 +94,7 @@ def train(
 
     # Training, phase by phase.
     training = _build_training(config, state, data, rule, run_dir, deadline, request)
-    with closing(training.logs):
+    with closing(training.logs), told_out_of_memory(config, compute):
         with _saved_when_stopped(state, training):
             carried_out = _run_phases(phases, config, state, saved, training, run_dir)
 
