@@ -16,6 +16,7 @@ from data.point_columns import point_columns, read_points
 
 SPACING_COLUMNS = ("pixel_spacing_mm",)
 OUTSIDE_TOLERANCE_PX = 1.0
+LARGEST_SPACING_MM = 1e6
 FAR_OUTSIDE = 100  # image sizes; no crop leaves a landmark so far away
 
 log = logging.getLogger(__name__)
@@ -173,9 +174,12 @@ def read_flip_pairs(path: Path | str, num_landmarks: int) -> list[tuple[int, int
 def _read_spacing(cells: Cells, default_mm: float | None) -> np.ndarray:
     column = cells.column(SPACING_COLUMNS)
     spacing_mm = np.full(len(cells.rows), np.nan) if column is None else read_numbers(cells, [column])[:, 0]
-    if column is not None and (bad := np.flatnonzero(spacing_mm <= 0).tolist()):
+    wrong = (spacing_mm <= 0) | (spacing_mm > LARGEST_SPACING_MM)
+    if column is not None and (bad := np.flatnonzero(wrong).tolist()):
         faults = [f"{cells.at(i, column)} is {quoted(cells.rows[i][column])}" for i in bad]
-        raise DataError.listing(cells.path, faults, "Spacing is mm per pixel and above 0; leave it empty if unknown.")
+        raise DataError.listing(
+            cells.path, faults, "Spacing is mm per pixel, above 0 and at most a kilometre; leave it empty if unknown."
+        )
     return spacing_mm if default_mm is None else np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
 
 

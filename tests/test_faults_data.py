@@ -43,7 +43,7 @@ ARRANGED = {
     "thousands separators": points(rows(['"1,200",20', "1 300,20"])),
     "thousands among decimal commas": points("image;x0;y0\n0.png;12,5;2\n1.png;1.200;2\n"),
     "half a point": points(rows(["1,2", "1,"])),
-    "spacing that is no length": points(rows(["1,2,0", "1,2,-0.1", "1,2,0.1"], "image,x0,y0,pixel_spacing_mm")),
+    "spacing that is no length": points(rows(["1,2,0", "1,2,-0.1", "1,2,1e300"], "image,x0,y0,pixel_spacing_mm")),
     "spacing in words": points(rows(["1,2,0.1 mm"], "image,x0,y0,pixel_spacing_mm")),
     "no point inside the image": points(rows(["1,2", "-100,-200"])),
     "x and y swapped": points(rows(["20,55", "1,2"])),

@@ -1,5 +1,6 @@
 """Images against arrays written by Pillow and OpenCV, and every way in which a file can be bad."""
 
+import os
 import zlib
 from pathlib import Path
 
@@ -237,6 +238,15 @@ def test_no_damage_leads_to_anything_but_an_image_or_a_data_error(tmp_path, suff
                 read(path)
             except DataError as error:
                 assert path.name in str(error)  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+@pytest.mark.parametrize("read", [read_image, read_size])
+def test_an_image_that_may_not_be_read_is_an_error_that_says_so(tmp_path, read):
+    path = save(tmp_path / "a.png", GRAY)
+    path.chmod(0)
+    with pytest.raises(DataError, match=r"a\.png: the image cannot be read \(Permission denied\)"):
+        read(path)
 
 
 @pytest.mark.parametrize("read", [read_image, read_size])
