@@ -11,7 +11,7 @@ import numpy as np
 
 from data.cells import MISSING, Cells, as_numbers, read_cells, read_numbers
 from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, nearest, quoted
-from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, SPLIT_WORDS, require_image_column
+from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, SPLIT_WORDS, read_image_rows, require_image_column
 from data.labels import LABEL_COLUMNS, NO_LABEL
 from data.point_columns import point_columns, read_points
 from data.tables import SPACING_COLUMNS
@@ -54,6 +54,10 @@ def _images(cells: Cells, root: Path | None, findings: Findings) -> tuple[list[s
         findings.add("error", "no-image-column", _without_path(error, cells.path))
         return [""] * len(cells.rows), [None] * len(cells.rows)
     names = [row[column] for row in cells.rows]
+    try:
+        return names, list(read_image_rows(cells, root).images)
+    except DataError:  # of an image, a split or a group: what is told is looked for below, row by row
+        pass
     folders = [cells.path.parent, cells.path.parent / "images"] if root is None else [root]
     places = [os.path.abspath(folder) for folder in folders]
     paths: list[Path | None] = []
