@@ -73,7 +73,7 @@ def test_a_sweep_killed_in_its_second_job_goes_on_and_equals_an_uninterrupted_on
         "seed=1,2",
         *SHORT,
         "scheduler=onecycle",
-        "phases.finetune.epochs=3",
+        "phases.finetune.epochs=2",
         "checkpoint.every_steps=1",
     )
     cut, whole = tmp_path / "cut", tmp_path / "whole"
@@ -112,7 +112,7 @@ def test_a_sweep_killed_in_its_second_job_goes_on_and_equals_an_uninterrupted_on
 
 
 def test_a_sweep_stopped_by_sigterm_says_how_to_go_on_and_does(tmp_path: Path) -> None:
-    typed = ("-m", *SHORT, "seed=1,2", "phases.finetune.epochs=5", "hydra.sweep.dir='sweeps é/a=1 [b]'")
+    typed = ("-m", *SHORT, "seed=1,2", "phases.finetune.epochs=3", "hydra.sweep.dir='sweeps é/a=1 [b]'")
     process = start_command(*typed, folder=tmp_path)
     wait_for_updates("sweeps é/a=1 [[]b]", 0, 1, tmp_path)
     process.send_signal(signal.SIGTERM)
