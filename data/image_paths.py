@@ -47,9 +47,13 @@ class ImageFinder:
             faults = [f"{places[i]}: image {quoted(names[i])} {reasons.get(i, '')}" for i in lost]
             looked = " and ".join(f if os.path.isdir(f) else f"{f} (no such folder)" for f in self.folders)
             raise DataError.listing(self.table, faults, f"Looked in {looked}; mend the name, or set data.root.")
-        if not self.allow_outside_root:
-            self._check_inside(places, names, images)
+        self._check_permitted(places, names, images)
         return images
+
+    def locate(self, name: str) -> Path | None:
+        """The file of this name, None where there is none that may be read."""
+        found = self._find(name) if name else None
+        return None if found is None or not self._is_permitted(found) else Path(found)
 
     def _find(self, name: str) -> str | None:
         return next((path for path in self._candidates(name) if os.path.isfile(path)), None)
@@ -80,12 +84,15 @@ class ImageFinder:
         near = (did_you_mean(Path(folder, name)) for folder in self.folders)
         return "not found" + next(filter(None, near), "")
 
-    def _check_inside(self, places: list[str], names: list[str], images: list[Path]) -> None:
-        root = os.path.join(os.path.realpath(self.root), "")
+    def _is_permitted(self, path: str | Path) -> bool:
+        inside = os.path.join(os.path.realpath(self.root), "")
+        return self.allow_outside_root or os.path.realpath(path).startswith(inside)
+
+    def _check_permitted(self, places: list[str], names: list[str], images: list[Path]) -> None:
         faults = [
-            f"{place}: image {quoted(name)} is {real}, outside the image root"
+            f"{place}: image {quoted(name)} is {os.path.realpath(image)}, outside the image root"
             for place, name, image in zip(places, names, images, strict=True)
-            if not (real := os.path.realpath(image)).startswith(root)
+            if not self._is_permitted(image)
         ]
         if faults:
             raise DataError.listing(

@@ -13,7 +13,7 @@ from typing import NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from trainer.arguments import check_arguments
 from trainer.command_line import resume_command
@@ -42,7 +42,7 @@ def run(composed: DictConfig) -> float | None:
     run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return _run_in_sweep(composed, run_dir)
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = _typed_overrides()
     request = StopRequest()
     try:
         with request.listening(), locked(run_dir):
@@ -58,13 +58,13 @@ def run(composed: DictConfig) -> float | None:
                 job.note_finished(outcome.overrides, value)
             return value
     except RunInUseError as error:  # nothing to note: the log is that of the process in it
-        _fail(error)
+        fail(error)
     except FAULTS as error:
         message = fault_message(error)
         if isinstance(error, TRAINING_FAULTS) and run_dir.last_checkpoint.exists():
             message += f"; go on with: {resume_command(run_dir.path)}"
         run_dir.note_fault(message)
-        _fail(error, message)
+        fail(error, message)
     except Stopped as stopped:
         if not run_dir.config.exists():
             run_dir.note_fault("")
@@ -82,7 +82,7 @@ def _run_in_sweep(composed: DictConfig, run_dir: RunDir) -> float:
     Under sweep.resume a job that is finished is left alone, and one that was begun goes on as a run that is resumed.
     """
     resume, composed.sweep.resume = composed.sweep.resume, False  # says what to do with the job, not what the job is
-    overrides = without_resume(HydraConfig.get().overrides.task)
+    overrides = without_resume(_typed_overrides())
     job = JobRecord(run_dir.path)
     before = job.read()
     begun = run_dir.config.exists()
@@ -120,6 +120,13 @@ def _run_in_sweep(composed: DictConfig, run_dir: RunDir) -> float:
         raise
 
 
+def _typed_overrides() -> list[str]:
+    """What was typed for this job, ${...} as they stand."""
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return [str(text) for text in overrides]
+
+
 def _train(composed: DictConfig, run_dir: RunDir, overrides: list[str], request: StopRequest) -> float:
     config = to_train_config(composed)
     from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
@@ -155,7 +162,7 @@ def main() -> None:
         check_arguments(sys.argv[1:])
         run()
     except FAULTS as error:
-        _fail(error)
+        fail(error)
     except JobsFailedError as error:
         print(f"error: {error}; once mended, run what is left with: {sweep_command(sys.argv[1:])}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -167,7 +174,8 @@ def main() -> None:
         sys.exit(130)
 
 
-def _fail(error: Exception, message: str | None = None) -> NoReturn:
+def fail(error: Exception, message: str | None = None) -> NoReturn:
+    """Tell a fault, and end with its exit code."""
     print(f"error: {message or fault_message(error)}", file=sys.stderr)
     sys.exit(exit_code(error))
 

@@ -11,8 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.__main__ import FAULTS, _fail
+from trainer.__main__ import fail
 from trainer.config.store import to_train_config
+from trainer.exit_codes import FAULTS
 from trainer.inspection.settings import CheckConfig, register_check_schema
 
 register_check_schema()
@@ -36,7 +37,7 @@ def check(composed: DictConfig) -> None:
     except FAULTS as error:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        _fail(error)
+        fail(error)
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
     try:
         check()
     except FAULTS as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)

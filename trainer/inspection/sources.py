@@ -49,10 +49,10 @@ def read_subject(config: TrainConfig, splits_file: Path, findings: Findings) -> 
     elif isinstance(data, ImageFolderConfig):
         names = sorted(_image_names(Path(data.root))) if records is None else records.image_names
         if not names:
-            raise DataError(refusal)
+            raise DataError(refusal or "")
         subject = _folder_subject(Path(data.root), names, numeric=task == "regression")
     elif records is None:
-        raise DataError(refusal)
+        raise DataError(refusal or "")
     else:
         subject = _drawn_subject(records)
     subject.refusal = refusal

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from data.cells import MISSING, Cells, as_numbers, read_cells, read_numbers
+from data.cells import MISSING, Cells, read_cells, read_numbers
 from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, nearest, quoted
+from data.image_paths import ImageFinder
 from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, SPLIT_WORDS, read_image_rows, require_image_column
 from data.labels import LABEL_COLUMNS, NO_LABEL
+from data.numbers import as_numbers
 from data.point_columns import point_columns, read_points
 from data.tables import SPACING_COLUMNS
 from trainer.config.data import CsvConfig
@@ -26,7 +27,7 @@ def table_subject(data: CsvConfig, task: str, findings: Findings) -> Subject:
     Raises DataError where there is no table to look into: no file, no text, no rows, rows of different length.
     """
     cells = read_cells(Path(data.table))
-    names, paths = _images(cells, None if data.root is None else Path(data.root), findings)
+    names, paths = _images(cells, data, findings)
     subject = Subject(
         source=cells.path,
         names=names,
@@ -46,36 +47,33 @@ def table_subject(data: CsvConfig, task: str, findings: Findings) -> Subject:
     return subject
 
 
-def _images(cells: Cells, root: Path | None, findings: Findings) -> tuple[list[str], list[Path | None]]:
-    """Names as written and where the files are, None where there is none."""
+def _images(cells: Cells, data: CsvConfig, findings: Findings) -> tuple[list[str], list[Path | None]]:
+    """Names as written and where the files are, None where there is none that may be read."""
     try:
         column = require_image_column(cells)
     except DataError as error:
         findings.add("error", "no-image-column", _without_path(error, cells.path))
         return [""] * len(cells.rows), [None] * len(cells.rows)
+    root = None if data.root is None else Path(data.root)
     names = [row[column] for row in cells.rows]
     try:
-        return names, list(read_image_rows(cells, root).images)
+        return names, list(read_image_rows(cells, root, allow_outside_root=data.allow_outside_root).images)
     except DataError:  # of an image, a split or a group: what is told is looked for below, row by row
         pass
-    folders = [cells.path.parent, cells.path.parent / "images"] if root is None else [root]
-    places = [os.path.abspath(folder) for folder in folders]
-    paths: list[Path | None] = []
-    for name in names:
-        candidates = (os.path.join(place, name) for place in places)
-        paths.append(next((Path(os.path.normpath(path)) for path in candidates if os.path.isfile(path)), None))
+    finder = ImageFinder(cells.path, root, allow_outside_root=data.allow_outside_root)
+    paths = [finder.locate(name) for name in names]
     if lost := [row for row, path in enumerate(paths) if path is None]:
         told: list[Place] = []
         for row in lost:  # only what is shown is searched for near names: a wrong root loses every row
-            near = "".join(did_you_mean(folder / names[row]) for folder in folders) if len(told) < MAX_LISTED else ""
-            detail = "not found" + near if names[row] else "no name in the image column"
+            near = (did_you_mean(Path(folder, names[row])) for folder in finder.folders if len(told) < MAX_LISTED)
+            detail = f"not found{next(filter(None, near), '')}" if names[row] else "no name in the image column"
             told.append(Place(row, cells.lines[row], names[row] or None, detail))
         findings.add(
             "error",
             "missing-image",
-            f"{counted(len(lost), 'image')} of {len(names)} not found",
+            f"{counted(len(lost), 'image')} of {len(names)} not found in the image root",
             places=told,
-            advice=f"Looked in {enumerated(map(str, folders))}; mend the names, or set data.root.",
+            advice=f"Looked in {enumerated(finder.folders)}; mend the names, or set data.root.",
         )
     return names, paths
 
