@@ -22,11 +22,19 @@ TESTS = ("range_test=on", "range_test.num_steps=20", "range_test.skip_start=1", 
 # checks for its updates and one before the only batch of its validation, where a part of one check gets nothing done:
 # so one is followed by a two.
 CASES = {
-    "augmentation, dropout, moving average, accumulation, bf16": (
-        (*SMALL, "model.dropout=0.2", "ema_decay=0.9", "data.batch_size=2", "accumulation=2", "precision=bf16"),
+    "augmentation, dropout, moving average, accumulation, bf16, one cycle": (
+        (
+            *NO_CYCLE,
+            "model.dropout=0.2",
+            "ema_decay=0.9",
+            "data.batch_size=2",
+            "accumulation=2",
+            "precision=bf16",
+            "scheduler=onecycle",
+            "scheduler.cycle_momentum=true",
+        ),
         (1, 2),
     ),
-    "one cycle with momentum": ((*NO_CYCLE, "scheduler=onecycle", "scheduler.cycle_momentum=true"), (2, 3)),
     "plateau, early stopping": (
         (*NO_CYCLE, "scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "early_stopping_epochs=1"),
         (3, 2),
