@@ -78,9 +78,8 @@ def main() -> None:
                 load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
                 print(f"{kind:6} {seconds:7.2f} s, {saving:.3f} s of them in {times} saves; load {load}", flush=True)
     ratio = statistics.median(whole["saving"]) / statistics.median(whole["none"])
-    print(
-        f"ratio of the medians {ratio:.4f}; seconds with saving over seconds without {1 + statistics.median(shares):.4f}"
-    )
+    counted = 1 + statistics.median(shares)
+    print(f"ratio of the medians {ratio:.4f}; of the seconds with what saving took over those without {counted:.4f}")
 
 
 if __name__ == "__main__":
