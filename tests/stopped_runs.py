@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conftest import compose
+from omegaconf import DictConfig
 
 from trainer.config.store import to_train_config
 from trainer.run_dir import RunDir
@@ -31,13 +32,7 @@ class StopAt(StopRequest):
 
 def start_or_resume(path: Path, *settings: str, request: StopRequest | None = None) -> bool:
     """Whether the run in `path` came to its end."""
-    resumed = (f"resume={path}",) if (path / "config.yaml").exists() else ()
-    composed = compose(*settings, *resumed)
-    try:
-        train(to_train_config(composed), RunDir(path), composed, list(settings), request)
-    except Stopped:
-        return False
-    return True
+    return _run(path, compose(*settings), list(settings), request)
 
 
 def run_in_parts(path: Path, settings: Sequence[str], checks: Sequence[int], workers: Sequence[int] = (0,)) -> int:
@@ -45,9 +40,18 @@ def run_in_parts(path: Path, settings: Sequence[str], checks: Sequence[int], wor
 
     A part may have another number of workers than the one before it.
     """
-    for part in itertools.count(1):
-        request = StopAt(checks[(part - 1) % len(checks)])
-        number = f"data.workers={workers[(part - 1) % len(workers)]}"
-        if start_or_resume(path, *settings, number, request=request):
-            return part
+    composed = compose(*settings)
+    for part in itertools.count():
+        composed.data.workers = workers[part % len(workers)]
+        if _run(path, composed, list(settings), StopAt(checks[part % len(checks)])):
+            return part + 1
     raise AssertionError("unreachable")
+
+
+def _run(path: Path, composed: DictConfig, overrides: list[str], request: StopRequest | None) -> bool:
+    composed.resume = str(path) if (path / "config.yaml").exists() else None
+    try:
+        train(to_train_config(composed), RunDir(path), composed, overrides, request)
+    except Stopped:
+        return False
+    return True
