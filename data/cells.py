@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from data.errors import DataError, did_you_mean, quoted
+from data.errors import DataError, cut, did_you_mean, enumerated, nearest, quoted
+from data.file_kinds import kind_of, require_regular_file
+from data.numbers import advice_on, as_numbers, has_decimal_commas
 
+DELIMITERS = ",;\t|"
+EXCEL_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
+SAVE_AS_TEXT = "Save the file as UTF-8 (CSV UTF-8 in Excel)."
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 
 
@@ -32,64 +37,113 @@ class Cells(NamedTuple):
         return next((lowered.index(name) for name in names if name in lowered), None)
 
     def at(self, row: int, column: int) -> str:
-        return f"line {self.lines[row]}, column {self.header[column]}"
+        return f"line {self.lines[row]}, column {cut(self.header[column])}"
 
 
 def read_text(path: Path) -> str:
     """The UTF-8 text of a file, with or without a byte order mark, its line ends turned into newlines."""
-    if path.is_dir():
-        raise DataError(f"{path} is a folder, expected a file. Name the file inside it.")
     try:
+        require_regular_file(path, "a text file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: file not found{did_you_mean(path)}. Check the path.") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
+    except DataError:
+        raise
+    except ValueError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}: line {line} is not UTF-8 text. Save the file as UTF-8 (CSV UTF-8 in Excel)."
-        ) from None
+        raise DataError(_not_utf8(path, content, error.start)) from None
+    if "\0" in text and (kind := kind_of(content)) is not None:
+        raise DataError(f"{path} is {kind.name}, expected text. {kind.advice or SAVE_AS_TEXT}")
+    if text.count("\0") > len(text) / 4:
+        raise DataError(f"{path}: line 1 is not UTF-8 text but, by its zero bytes, UTF-16. {SAVE_AS_TEXT}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _not_utf8(path: Path, content: bytes, start: int) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return f"{path}: line 1 is not UTF-8 text but UTF-16, Excel's Unicode Text. {SAVE_AS_TEXT}"
+    if (kind := kind_of(content)) is not None:
+        return f"{path}: line 1 is not UTF-8 text: the file is {kind.name}. {kind.advice or SAVE_AS_TEXT}"
+    before = content[:start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    line = before.count(b"\n")
+    shown = re.split(rb"\r\n|\r|\n", content)[line].decode("cp1252", errors="replace")
+    return f"{path}: line {line + 1} is not UTF-8 text (as Windows-1252 it is {quoted(shown)}). {SAVE_AS_TEXT}"
 
 
 def read_cells(path: Path) -> Cells:
-    """A table separated by commas, semicolons or tabs; with the last two, numbers may have decimal commas."""
+    """A table separated by commas, semicolons, tabs or bars.
+
+    Numbers may have decimal commas; where commas separate the columns too, those are quoted ("12,5").
+    """
     text = read_text(path)
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    if not first:
+    lines = text.split("\n")
+    head = next((i for i, line in enumerate(lines) if line.strip()), None)
+    if head is None:
         raise DataError(f"{path} is empty, expected a header line and a row per image. Save the table again.")
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    if told := EXCEL_DELIMITER.fullmatch(lines[head].strip(" ")):
+        delimiter = told[1]
+        lines[head] = ""
+    else:
+        delimiter = max(DELIMITERS, key=lines[head].count)
+    records, starts = _read_records(path, "\n".join(lines), delimiter)
+    if len(records) < 2:
+        raise DataError(f"{path} has a header and no rows. Add a row per image.")
+    header, rows = records[0], records[1:]
+    _check_shape(path, header, rows, starts, delimiter)
+    decimal_comma = delimiter != "," or has_decimal_commas(cell for row in rows for cell in row)
+    return Cells(path, header, starts[0], rows, starts[1:], decimal_comma)
+
+
+def _read_records(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[int]]:
+    """Rows of stripped cells, without empty rows, and the line that each begins on."""
     records: list[list[str]] = []
-    lines: list[int] = []
+    starts: list[int] = []
     start = 1
     try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         for record in reader:
             stripped = [cell.strip() for cell in record]
             if any(stripped):  # spreadsheets leave rows of bare separators behind
                 records.append(stripped)
-                lines.append(start)
+                starts.append(start)
             start = reader.line_num + 1
-    except csv.Error as error:
+    except (csv.Error, TypeError, ValueError) as error:
         raise DataError(f"{path}: line {start} is not valid CSV ({error}). Check its quotes.") from None
-    if len(records) < 2:
-        raise DataError(f"{path} has a header and no rows. Add a row per image.")
-    cells = Cells(path, records[0], lines[0], records[1:], lines[1:], delimiter != ",")
-    width = len(cells.header)
+    return records, starts
+
+
+def _check_shape(path: Path, header: list[str], rows: list[list[str]], starts: list[int], delimiter: str) -> None:
     faults = [
-        f"line {line} has {len(row)} cells where the header has {width}"
-        for row, line in zip(cells.rows, cells.lines, strict=True)
-        if len(row) != width
+        f"line {line} has {len(row)} cells where the header has {len(header)}"
+        for row, line in zip(rows, starts[1:], strict=True)
+        if len(row) != len(header)
     ]
     if faults:
-        raise DataError.listing(path, faults, "Give every row one cell per column.")
-    lowered = [name.lower() for name in cells.header if name]
+        advice = "Give every row one cell per column."
+        if len(header) == 1:
+            advice += f" The header is {quoted(header[0])}: is that the line with the names of the columns?"
+        elif delimiter == "," and len(faults) == len(rows):
+            advice += " Numbers with decimal commas need quotes, or semicolons between the columns."
+        raise DataError.listing(path, faults, advice)
+    lowered = [name.lower() for name in header if name]
     if repeated := [name for name in dict.fromkeys(lowered) if lowered.count(name) > 1]:
-        faults = [f"line {cells.header_line} has column {name} twice" for name in repeated]
+        faults = [f"line {starts[0]} has column {cut(name)} twice" for name in repeated]
         raise DataError.listing(path, faults, "Rename or delete one.")
-    return cells
+
+
+def missing_column(cells: Cells, kind: str, wanted: Iterable[str]) -> str:
+    """That a table has no column of a kind, with what it has and what may have gone wrong."""
+    found = f"line {cells.header_line} has no {kind} column, only {enumerated(cells.header)}"
+    if len(cells.header) == 1 and " " in cells.header[0]:
+        return f"{found}; blanks do not separate columns"
+    if np.isfinite(as_numbers(cells.header, decimal_comma=False)).any():
+        return f"{found}; is the header line missing?"
+    return found + next(filter(None, (nearest(name.lower(), list(wanted)) for name in cells.header)), "")
 
 
 def read_numbers(cells: Cells, columns: list[int]) -> np.ndarray:
@@ -100,17 +154,9 @@ def read_numbers(cells: Cells, columns: list[int]) -> np.ndarray:
     if bad := [i for i in suspects if texts[i].lower() not in MISSING]:
         places = [divmod(i, len(columns)) for i in bad]
         faults = [f"{cells.at(i, columns[j])} is {quoted(cells.rows[i][columns[j]])}" for i, j in places]
-        raise DataError.listing(
-            cells.path, faults, "Write a finite number such as 12.5; leave the cell empty if missing."
-        )
+        advice = "Write a finite number such as 12.5; leave the cell empty if missing."
+        raise DataError.listing(cells.path, faults, advice_on([texts[i] for i in bad], advice))
     return numbers.reshape(len(cells.rows), len(columns))
-
-
-def as_numbers(texts: list[str], *, decimal_comma: bool) -> np.ndarray:
-    """(N,) float64, NaN where a text is no number."""
-    if decimal_comma:
-        texts = [text.replace(",", ".") for text in texts]
-    return np.asarray(pd.to_numeric(np.array(texts, dtype=object), errors="coerce"), dtype=np.float64)
 
 
 def read_words(cells: Cells, names: Iterable[str], advice: str) -> list[str] | None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.cells import MISSING, Cells, as_numbers
+from data.cells import MISSING, Cells
 from data.errors import DataError, enumerated, nearest, quoted
 from data.image_rows import IMAGE_COLUMNS, SPLIT_COLUMNS
 from data.labels import natural_order
+from data.numbers import LARGEST, WITH_POINT, as_numbers
 
 MISSING_CATEGORY = "missing"
 SEXES = {"female": "f", "male": "m"}
@@ -72,7 +73,7 @@ def read_covariates(
     categories: list[list[str] | None] = []
     mean, std = np.zeros(len(columns)), np.ones(len(columns))
     for i, column in enumerate(columns):
-        numbers = as_numbers([row[column] for row in cells.rows], decimal_comma=cells.decimal_comma)
+        numbers = _measured([row[column] for row in cells.rows], decimal_comma=cells.decimal_comma)
         given = train & ~np.array([_is_missing(row[column], missing_covariate) for row in cells.rows])
         finite = given & np.isfinite(numbers)
         if not given.any():
@@ -110,7 +111,7 @@ def encode_covariates(
         texts = [row[column] for row in cells.rows]
         missing = [_is_missing(text, missing_covariate) for text in texts]
         if known is None:
-            numbers = as_numbers(texts, decimal_comma=cells.decimal_comma)
+            numbers = _measured(texts, decimal_comma=cells.decimal_comma)
             present = np.isfinite(numbers)
             values.append([f"{x:.10g}" if np.isfinite(x) else MISSING_CATEGORY for x in numbers])
             encoded.append(np.where(present, (numbers - mean[i]) / std[i], 0)[:, None])
@@ -127,7 +128,7 @@ def encode_covariates(
             expected = f"the training rows have {enumerated(known)}"
         faults += [
             f"{cells.at(row, column)} is {quoted(texts[row]) if texts[row] else 'empty'}"
-            + ("" if missing[row] else f", {expected}")
+            + ("" if missing[row] else f", {expected}{_more_expected(texts[row]) if known is None else ''}")
             for row in np.flatnonzero(~present).tolist()
         ]
     if faults and missing_covariate == "error":
@@ -155,6 +156,19 @@ def _find(cells: Cells, name: str) -> int:
 def _is_missing(text: str, missing_covariate: str) -> bool:
     lowered = text.lower()
     return lowered in MISSING or (missing_covariate == "category" and lowered == MISSING_CATEGORY)
+
+
+def _measured(texts: list[str], *, decimal_comma: bool) -> np.ndarray:
+    """(N,) float64, NaN for what is no number or too large to be standardised."""
+    numbers = as_numbers(texts, decimal_comma=decimal_comma)
+    return np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
+
+
+def _more_expected(text: str) -> str:
+    """What else a text has to be, in a column of numbers, beside a number."""
+    if WITH_POINT.fullmatch(text):
+        return " with a decimal comma, as the others"
+    return "" if not np.isfinite(as_numbers([text], decimal_comma=True)).all() else f" of at most {LARGEST:g}"
 
 
 def _keys(words: Iterable[str], *, decimal_comma: bool) -> dict[str, str]:

@@ -6,10 +6,11 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-from data.errors import DataError, did_you_mean, enumerated, quoted
+from data.errors import DataError, did_you_mean, enumerated, one_line, quoted
 from data.image_rows import SPLIT_WORDS
 from data.images import read_size
 from data.labels import Labels, classes_of, numbers_of
@@ -42,33 +43,44 @@ def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
     by_split = _has_split_folders(root)
     names, skipped, empty = _list_images(root)
     if empty:
-        log.warning("%s: folders without any file: %s", root, enumerated(empty))
+        log.warning("%s: folders without any file: %s", root, one_line(enumerated(empty)))
     if skipped:
-        log.warning("%s: skipped %d files that are no images, such as %s", root, len(skipped), skipped[0])
+        log.warning("%s: skipped %d files that are no images, such as %s", root, len(skipped), one_line(skipped[0]))
     layout = "<split>/<class>/<image>" if by_split else "<class>/<image>"
     depth = 2 if by_split else 1
     if faults := [f"{quoted(name)} lies in no class folder" for name in names if name.count("/") < depth]:
         raise DataError.listing(root, faults, f"Images belong into {layout}.")
     if not names:
-        raise DataError(f"{root}: no images in it ({enumerated(sorted(SUFFIXES))}). Put them into {layout}.")
+        others = f", only {len(skipped)} other files such as {skipped[0]}" if skipped else ""
+        raise DataError(f"{root}: no images in it ({enumerated(sorted(SUFFIXES))}){others}. Put them into {layout}.")
     parts = [name.split("/") for name in names]
     split = [SPLIT_WORDS[part[0].lower()] for part in parts] if by_split else None
     if split is not None and "train" not in split:
         raise DataError(f"{root}: no images in {root / 'train'}. Put the training images into train/<class>/<image>.")
+    images = [Path(os.path.abspath(root / name)) for name in names]
+    _check_files(root, names, images)
     words = [part[depth - 1] for part in parts]
+    if (
+        not by_split
+        and len(set(words)) == 1
+        and len(deeper := {part[depth] for part in parts if len(part) > depth + 1}) > 1
+    ):
+        raise DataError(
+            f"{root}: all {len(words)} images are in {words[0]}, whose folders {enumerated(sorted(deeper))} may be the "
+            f"classes. If so, set data.root={root / words[0]}; otherwise add a folder for a second class."
+        )
     if numeric:
         labels = Labels(root, names, numbers_of(root, names, words, decimal_comma=False), None)
     else:
         labels = classes_of(root, names, words, origin="data.root, which holds the class folders")
-    images = [Path(os.path.abspath(root / name)) for name in names]
     return ImageFolder(images, names, labels, split, _read_sizes(root, images))
 
 
 def _has_split_folders(root: Path) -> bool:
     """Whether the folders in `root` are splits; a class may be called train too, if it holds images itself."""
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = _folders_in(root)
     splits = [name for name in folders if name.lower() in SPLIT_WORDS]
-    if not any(_has_folders(root / name) for name in splits):
+    if not any(_folders_in(root / name) for name in splits):
         if splits and len(splits) == len(folders):
             raise DataError(
                 f"{root}: {enumerated(splits)} hold no class folders. Images belong into <split>/<class>/<image>."
@@ -82,8 +94,12 @@ def _has_split_folders(root: Path) -> bool:
     return True
 
 
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder))
+def _folders_in(folder: Path) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        _refuse(error)
+    return [name for name in names if not name.startswith(".") and os.path.isdir(folder / name)]
 
 
 def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
@@ -91,14 +107,17 @@ def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
     images: list[str] = []
     others: list[str] = []
     empty: list[str] = []
+    # The real folders on the way to each place: a link back to one of them, or above it, would never end.
+    ways = {str(root): [os.path.join(os.path.realpath(root), "")]}
     for place, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
-        above = os.path.join(os.path.realpath(place), "")
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and not above.startswith(os.path.join(os.path.realpath(os.path.join(place, name)), ""))  # a link upward
-        ]
+        way = ways.pop(place)
+        kept = []
+        for name in folders:
+            real = os.path.join(os.path.realpath(os.path.join(place, name)), "")
+            if not name.startswith(".") and not any(passed.startswith(real) for passed in way):
+                kept.append(name)
+                ways[os.path.join(place, name)] = [*way, real]
+        folders[:] = kept
         if not folders and not files and Path(place) != root:
             empty.append(Path(place).relative_to(root).as_posix())
         for file in files:
@@ -108,7 +127,28 @@ def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
     return sorted(images), sorted(others), sorted(empty)
 
 
-def _refuse(error: OSError) -> None:
+def _check_files(root: Path, names: list[str], images: list[Path]) -> None:
+    """Raises DataError for file names that can't be written down, and for a file that is there twice, by a link."""
+    if faults := [quoted(name) for name in names if not _is_utf8(name)]:
+        raise DataError.listing(root, faults, "These file names are not UTF-8. Rename them.")
+    first: dict[str, int] = {}
+    faults = []
+    for i, image in enumerate(images):
+        if (j := first.setdefault(os.path.realpath(image), i)) != i:
+            faults.append(f"{quoted(names[i])} and {quoted(names[j])} are one file")
+    if faults:
+        raise DataError.listing(root, faults, "Keep one of them.")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse(error: OSError) -> NoReturn:
     raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cells import Cells, read_words
-from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, quoted
+from data.cells import Cells, missing_column, read_words
+from data.errors import DataError, enumerated, nearest, quoted
+from data.image_paths import ImageFinder
 from data.images import read_image, read_size
 
 # Where several of these columns exist, the first name listed here is taken.
@@ -29,27 +30,30 @@ class ImageRows:
     group: list[str] | None  # patient per row
 
 
-def read_image_rows(cells: Cells, root: Path | str | None) -> ImageRows:
+def read_image_rows(cells: Cells, root: Path | str | None, *, allow_outside_root: bool = False) -> ImageRows:
     """The images of a table, looked for under `root`, or else beside the table and in its folder `images`.
 
-    Raises `DataError` for images that are not there or there twice, and for groups on both sides of the split.
+    Raises `DataError` for images that are not there, there twice or (see `ImageFinder`) outside the root, and for
+    groups on both sides of the split.
     """
     image_column = require_image_column(cells)
     split, group = _read_split(cells), read_words(cells, GROUP_COLUMNS, "Give every row its group.")
     if split is not None and group is not None:
         _check_groups_apart(cells, split, group)
     image_names = read_words(cells, IMAGE_COLUMNS, "Give every row an image, or delete the row.") or []
-    images = _find_images(cells, image_column, image_names, None if root is None else Path(root))
+    places = [cells.at(i, image_column) for i in range(len(image_names))]
+    finder = ImageFinder(cells.path, None if root is None else Path(root), allow_outside_root=allow_outside_root)
+    images = finder.find(places, image_names)
+    _check_images_differ(cells, image_column, image_names, images, split)
     return ImageRows(images, image_names, split, group)
 
 
 def require_image_column(cells: Cells) -> int:
     image_column = cells.column(IMAGE_COLUMNS)
     if image_column is None:
-        found = f"line {cells.header_line} has no image column, only {enumerated(cells.header)}"
-        raise DataError.listing(
-            cells.path, [found], f"Name the column with the file names one of {enumerated(IMAGE_COLUMNS)}."
-        )
+        found = missing_column(cells, "image", IMAGE_COLUMNS)
+        advice = f"Name the column with the file names one of {enumerated(IMAGE_COLUMNS)}."
+        raise DataError.listing(cells.path, [found], advice)
     return image_column
 
 
@@ -79,7 +83,11 @@ def _read_split(cells: Cells) -> list[str] | None:
     if column is None:
         return None
     words = [row[column] for row in cells.rows]
-    faults = [f"{cells.at(i, column)} is {quoted(w)}" for i, w in enumerate(words) if w.lower() not in SPLIT_WORDS]
+    faults = [
+        f"{cells.at(i, column)} is {quoted(word)}{nearest(word.lower(), list(SPLIT_WORDS))}"
+        for i, word in enumerate(words)
+        if word.lower() not in SPLIT_WORDS
+    ]
     if faults:
         raise DataError.listing(cells.path, faults, f"Write one of {enumerated(SPLIT_WORDS)}.")
     return [SPLIT_WORDS[word.lower()] for word in words]
@@ -97,32 +105,20 @@ def _check_groups_apart(cells: Cells, split: list[str], group: list[str]) -> Non
         raise DataError.listing(cells.path, list(faults.values()), "Keep all rows of a group in one split.")
 
 
-def _find_images(cells: Cells, column: int, names: list[str], root: Path | None) -> list[Path]:
-    folders = [cells.path.parent, cells.path.parent / "images"] if root is None else [root]
-    places = [os.path.abspath(folder) for folder in folders]
-    images: list[Path] = []
-    lost: list[int] = []
-    for i, name in enumerate(names):
-        candidates = [os.path.normpath(os.path.join(place, name)) for place in places]
-        found = next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
-        if found is None:
-            lost.append(i)
-        images.append(Path(found or candidates[0]))
-    if lost:
-        # Only what is shown is searched for near names: a wrong root loses every row.
-        hints = {
-            i: next(filter(None, (did_you_mean(Path(p, names[i])) for p in places)), "") for i in lost[:MAX_LISTED]
-        }
-        faults = [f"{cells.at(i, column)}: image {quoted(names[i])} not found{hints.get(i, '')}" for i in lost]
-        looked = [place if os.path.isdir(place) else f"{place} (no such folder)" for place in places]
-        raise DataError.listing(
-            cells.path, faults, f"Looked in {enumerated(looked)}; mend the name or name the image folder."
-        )
-    first: dict[Path, int] = {}
+def _check_images_differ(
+    cells: Cells, column: int, names: list[str], images: list[Path], split: list[str] | None
+) -> None:
+    """Raises DataError for a file that two rows name, be it in two spellings or by way of a link."""
+    first: dict[str, int] = {}
     faults = []
     for i, image in enumerate(images):
-        if (j := first.setdefault(image, i)) != i:
-            faults.append(f"{cells.at(i, column)}: image {quoted(names[i])} is already on line {cells.lines[j]}")
+        if (j := first.setdefault(os.path.realpath(image), i)) == i:
+            continue
+        at, seen = cells.at(i, column), f"already on line {cells.lines[j]}"
+        if split is not None and split[i] != split[j]:
+            seen += f", there in {split[j]} and here in {split[i]}"
+        elif images[j] != image:
+            seen += f" as {quoted(names[j])}"
+        faults.append(f"{at}: image {quoted(names[i])} is {seen}")
     if faults:
         raise DataError.listing(cells.path, faults, "Keep one row per image.")
-    return images

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+import warnings
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,8 @@ from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
 from data.errors import DataError, did_you_mean
+from data.file_kinds import HEAD_BYTES, is_text, kind_of, link_fault, require_regular_file
+from data.image_ends import is_whole
 
 # A list of our own: among the formats Pillow knows are some that start other programs.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
@@ -20,6 +24,10 @@ WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 STRETCH_PERCENTILES = (0.5, 99.5)
 END_OF_JPEG = b"\xff\xd9"
+MAX_MEGAPIXELS = 178  # Pillow's own limit
+
+# Its warnings of odd tags and of large images name no file; what can't be read is told by DataError.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -27,14 +35,14 @@ def read_image(path: Path) -> np.ndarray:
 
     Gray stays gray; alpha is dropped; palette and CMYK become RGB; of several pages or frames the first is read.
     Gray of 16 or 32 bits or float is mapped linearly to 0..255 from its 0.5th to its 99.5th percentile (from its least
-    to its greatest value where these two are equal; a constant image is 0). Colour of 16 bits keeps its high byte.
+    to its greatest value where these two are equal; a constant image is 0). A TIFF may have white at 0.
+    Colour of 16 bits keeps its high byte.
     Raises `DataError` for a file that is missing, cut short or no image.
     """
+    content = b""
     try:
+        require_regular_file(path, "an image file")
         content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-    try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             orientation = _orientation(image)  # before decoding, as read_size does: tags after the pixels don't count
             pixels = _decode_jpeg(content, image.mode) if image.format in ("JPEG", "MPO") else None
@@ -43,20 +51,35 @@ def read_image(path: Path) -> np.ndarray:
             if isinstance(image, TiffImageFile):  # some versions of Pillow have turned it upright by now
                 orientation = _orientation(image)
             return _upright(pixels, orientation)
+    except (DataError, MemoryError):
+        raise
     except Exception as error:  # on bad bytes Pillow raises nearly anything
-        raise _unreadable(path, error, empty=not content) from None
+        raise _unreadable(path, error, content) from None
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(width, height) in px of what `read_image` returns, from the header alone; raises `DataError` likewise."""
+    """(width, height) in px of what `read_image` returns, from the header; raises `DataError` likewise.
+
+    A file whose end is missing is an error here too. Damage within is not looked for.
+    """
+    head = b""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if isinstance(image, TiffImageFile):  # its `size` is upright in some versions of Pillow
-                width, height = image.tag_v2[Tag.ImageWidth], image.tag_v2[Tag.ImageLength]
-            return (height, width) if _orientation(image) >= 5 else (width, height)
+        require_regular_file(path, "an image file")
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            file.seek(0)
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if isinstance(image, TiffImageFile):  # its `size` is upright in some versions of Pillow
+                    width, height = image.tag_v2[Tag.ImageWidth], image.tag_v2[Tag.ImageLength]
+                orientation = _orientation(image)
+                if not is_whole(image, path):
+                    image.load()
+            return (height, width) if orientation >= 5 else (width, height)
+    except (DataError, MemoryError):
+        raise
     except Exception as error:
-        raise _unreadable(path, error, empty=Path(path).is_file() and Path(path).stat().st_size == 0) from None
+        raise _unreadable(path, error, head) from None
 
 
 def _decode_jpeg(content: bytes, mode: str) -> np.ndarray | None:
@@ -73,9 +96,11 @@ def _decode_jpeg(content: bytes, mode: str) -> np.ndarray | None:
 
 
 def _decode(image: Image.Image) -> np.ndarray:
+    white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(Tag.PhotometricInterpretation) == 0
     image.load()
     if image.mode in WIDE_MODES:
-        return _stretch(np.asarray(image))
+        values = np.asarray(image)
+        return _stretch(-values.astype(np.float64) if white_is_zero else values)  # of 8 bits, Pillow turns it itself
     return np.array(image.convert("L" if image.mode in GRAY_MODES else "RGB"))
 
 
@@ -115,17 +140,37 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _unreadable(path: Path, error: Exception, *, empty: bool = False) -> DataError:
+def _unreadable(path: Path, error: Exception, content: bytes) -> DataError:
+    """What to tell about a file that begins with `content`, as far as it could be read."""
     path = Path(path)
+    again = "Copy or export it again."
+    if (fault := link_fault(str(path))) is not None:
+        return DataError(f"{path}: the image {fault}. Mend the link.")
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: image not found{did_you_mean(path)}. Check the path.")
-    if isinstance(error, IsADirectoryError):
-        return DataError(f"{path} is a folder, expected an image file.")
-    if empty:
-        return DataError(f"{path}: the file is empty (0 bytes). Copy or export it again.")
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return DataError(f"{path}: the image cannot be read ({error.strerror}). Check the path and who may read it.")
+    if not content:
+        return DataError(f"{path}: the file is empty (0 bytes). {again}")
     if isinstance(error, UnidentifiedImageError):
-        return DataError(f"{path}: not an image, or of a kind that is not read. Save it as PNG, JPEG, BMP or TIFF.")
+        return DataError(f"{path}: {_not_an_image(content)}")
     if isinstance(error, Image.DecompressionBombError):
-        return DataError(f"{path}: the image is too large ({error}). Make it smaller.")
+        size = re.search("[0-9]+", str(error))
+        pixels = f"{int(size[0]) / 1e6:.0f} million pixels" if size else "more pixels than are read"
+        return DataError(f"{path}: the image is too large ({pixels}). Make it smaller than {MAX_MEGAPIXELS} million.")
     reason = "the file ends too early" if "runcated" in str(error) else f"the image cannot be decoded ({error})"
-    return DataError(f"{path}: {reason}. Copy or export it again.")
+    return DataError(f"{path}: {reason}. {again}")
+
+
+def _not_an_image(content: bytes) -> str:
+    usual = "Save it as PNG, JPEG, BMP or TIFF."
+    kind = kind_of(content)
+    if kind is None:
+        if is_text(content):
+            return "not an image but text. Put the image in its place."
+        return f"not an image, or of a kind that is not read. {usual}"
+    if kind.is_read:
+        return (
+            f"begins as {kind.name} but is cut short, or of a variety that is not read. Copy it again, or save it anew."
+        )
+    return f"this is {kind.name}, which is not read. {kind.advice or usual}"

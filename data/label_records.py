@@ -51,6 +51,7 @@ def csv_label_records(
     *,
     table: Path,
     root: Path | None,
+    allow_outside_root: bool = False,
     label: str | None,
     numeric: bool,
     covariates: list[str],
@@ -68,7 +69,7 @@ def csv_label_records(
     """
     cells = read_cells(table)
     labels = read_labels(cells, label, numeric=numeric, covariates=covariates)
-    rows = read_image_rows(cells, root)
+    rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root)
     splits = written_or_drawn_splits(
         splits_file,
         rows.image_names,

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cells import MISSING, Cells, as_numbers
+from data.cells import MISSING, Cells, missing_column
 from data.errors import DataError, enumerated, nearest, quoted
 from data.image_rows import GROUP_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMNS
+from data.numbers import LARGEST, advice_on, as_numbers
 
 # Where several of these columns exist, the first name listed here is taken.
 LABEL_COLUMNS = ("label", "class", "target", "category")
 NO_LABEL = MISSING - {"none"}  # "none" is a fine name of a class
 MANY_CLASSES = 50
+LEAST_SPREAD = 1e-30  # standard deviation below which single precision fails
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +78,11 @@ def numbers_of(source: Path, places: list[str], words: list[str], *, decimal_com
     numbers = as_numbers(words, decimal_comma=decimal_comma)
     if bad := np.flatnonzero(~np.isfinite(numbers)).tolist():
         faults = [f"{places[i]} is {quoted(words[i])}" for i in bad]
-        raise DataError.listing(
-            source, faults, "Regression needs a finite number such as 12.5; task=classification learns words."
-        )
+        advice = "Regression needs a finite number such as 12.5; task=classification learns words."
+        raise DataError.listing(source, faults, advice_on([words[i] for i in bad], advice))
+    if huge := np.flatnonzero(np.abs(numbers) > LARGEST).tolist():
+        faults = [f"{places[i]} is {quoted(words[i])}" for i in huge]
+        raise DataError.listing(source, faults, f"Numbers beyond {LARGEST:g} can't be learnt: take a larger unit.")
     return numbers
 
 
@@ -92,10 +96,15 @@ def classes_of(
     if len(names) == 1:
         all_of = f"all {len(words)} images are of class {quoted(names[0])}"
         raise DataError(f"{source}: {all_of}. Classification needs two classes: check {origin}.")
+    numeric = np.isfinite(as_numbers(names, decimal_comma=True)).all()
+    if len(names) > max(MANY_CLASSES, len(words) / 2):
+        found = f"{len(names)} different labels of {len(words)} images, such as {places[0]}: {quoted(words[0])}"
+        advice = "task=regression learns numbers" if numeric else f"check {origin}"
+        raise DataError(f"{source}: {found}. Classes need several images each; {advice}.")
     lowered = [name.lower() for name in names]
     if alike := [name for name in names if lowered.count(name.lower()) > 1]:
         log.warning("%s: the classes %s differ only in capital letters, and are kept apart", source, enumerated(alike))
-    if len(names) > MANY_CLASSES and np.isfinite(as_numbers(names, decimal_comma=True)).all():
+    if len(names) > MANY_CLASSES and numeric:
         log.warning("%s: %d classes that are all numbers; task=regression learns numbers", source, len(names))
     index = {name: i for i, name in enumerate(names)}
     return Labels(source, places, np.array([index[word] for word in words], dtype=np.int64), names)
@@ -129,15 +138,23 @@ def check_numbers_vary(labels: Labels, splits: np.ndarray, *, origin: str) -> No
             f"{labels.source}: all {len(train)} training images have the number {train[0]:g}; nothing can be learnt. "
             f"Check {origin} and the split."
         )
+    # The network sees single precision.
+    if len(train) and train.std() < max(10 * np.finfo(np.float32).eps * np.abs(train).max(), LEAST_SPREAD):
+        raise DataError(
+            f"{labels.source}: the numbers of the training images, {train.min():g} to {train.max():g}, are too alike "
+            f"to be told apart. Check {origin}; subtract what they have in common, or take a smaller unit."
+        )
 
 
 def _label_column(cells: Cells, label: str | None) -> int:
     column = cells.column(LABEL_COLUMNS if label is None else [label.strip().lower()])
     if column is None:
-        found = f"line {cells.header_line} has no "
-        found += "label column" if label is None else f"column {quoted(label)}{nearest(label, cells.header)}"
+        found = missing_column(cells, "label", LABEL_COLUMNS)
+        if label is not None:
+            found = f"line {cells.header_line} has no column {quoted(label)}{nearest(label, cells.header)}"
+            found += f", only {enumerated(cells.header)}"
         advice = f"Set data.label to a column's name, or call it one of {enumerated(LABEL_COLUMNS)}."
-        raise DataError.listing(cells.path, [f"{found}, only {enumerated(cells.header)}"], advice)
+        raise DataError.listing(cells.path, [found], advice)
     for role, names in (("image", IMAGE_COLUMNS), ("split", SPLIT_COLUMNS), ("group", GROUP_COLUMNS)):
         if cells.column(names) == column:
             raise DataError(

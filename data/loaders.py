@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from data.errors import DataError
+from data.workers import Key as Key
+from data.workers import WatchedDataset, prepare_worker
 
-Key = tuple[int, ...]  # epoch, index of the record and, from the second time in an epoch on, how often it came before
 Collate = Callable[[list[Key], list[Any]], Any]  # the keys of a batch and their samples, to the batch
 
 
@@ -108,14 +107,6 @@ def updates_per_epoch(num_images: int, batch_size: int, accumulation: int) -> in
     return micro_batches // accumulation
 
 
-def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of a loader. A DataError of a worker process comes without the traceback that torch wraps it in."""
-    try:
-        yield from loader
-    except DataError as error:
-        raise DataError(str(error).rsplit("data.errors.DataError: ", 1)[-1].strip()) from None
-
-
 def balancing_weights(targets: np.ndarray) -> np.ndarray:
     """(N,) float64: draws at these odds show every class of `targets` (N,) equally often."""
     _, classes, counts = np.unique(targets, return_inverse=True, return_counts=True)
@@ -123,34 +114,26 @@ def balancing_weights(targets: np.ndarray) -> np.ndarray:
 
 
 def build_loader(
-    dataset: Dataset[Any], order: Sampler[list[Key]], *, workers: int, collate: Collate | None = None
+    dataset: Dataset[Any],
+    order: Sampler[list[Key]],
+    *,
+    workers: int,
+    collate: Collate | None = None,
+    image_names: Sequence[str] | None = None,
 ) -> DataLoader[Any]:
-    """The batches of `order`; `collate` makes them of keys and samples, None stacks the samples."""
+    """The batches of `order`, which `watched_batches` gives; `collate` makes them of keys and samples, None stacks the
+    samples. `image_names` of the records are for messages."""
     return DataLoader(
-        dataset if collate is None else _WithKeys(dataset),
-        collate_fn=None if collate is None else partial(_collate, collate),
+        WatchedDataset(dataset, workers, image_names),
+        collate_fn=partial(_collate, collate),
         batch_sampler=order,
         num_workers=workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # else each new iterator would draw from, and so move, the model's random numbers
         pin_memory=torch.cuda.is_available(),
     )
 
 
-class _WithKeys(Dataset[tuple[Key, Any]]):
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, key: Key) -> tuple[Key, Any]:
-        return key, self.dataset[key]
-
-
-def _collate(collate: Collate, pairs: list[tuple[Key, Any]]) -> Any:
+def _collate(collate: Collate | None, pairs: list[tuple[Key, Any]]) -> Any:
     keys, samples = zip(*pairs, strict=True)
-    return collate(list(keys), list(samples))
-
-
-def _one_thread(worker: int) -> None:
-    # Each worker is one core's work; pools of threads inside it would fight over the same cores.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    return default_collate(list(samples)) if collate is None else collate(list(keys), list(samples))

@@ -12,7 +12,7 @@ import numpy as np
 from data.image_rows import read_listed, read_sizes
 from data.phantom import LANDMARK_NAMES, draw_phantom
 from data.splits import keep_splits, written_or_drawn_splits
-from data.tables import check_points_inside, read_landmark_table
+from data.tables import check_landmarks_trained, check_points_inside, read_landmark_table
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def csv_records(
     *,
     table: Path,
     root: Path | None,
+    allow_outside_root: bool = False,
     pixel_spacing_mm: float | None,
     val_fraction: float,
     test_fraction: float,
@@ -47,7 +48,9 @@ def csv_records(
     splits_file: Path,
 ) -> LandmarkRecords:
     """The rows of a table; raises DataError for every fault in it (see data.tables)."""
-    rows = read_landmark_table(table, root=root, pixel_spacing_mm=pixel_spacing_mm)
+    rows = read_landmark_table(
+        table, root=root, allow_outside_root=allow_outside_root, pixel_spacing_mm=pixel_spacing_mm
+    )
     sizes = read_sizes(rows.path, rows.rows, rows.images)
     check_points_inside(rows, sizes)
     splits = written_or_drawn_splits(
@@ -59,6 +62,7 @@ def csv_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
+    check_landmarks_trained(rows, splits)
     keep_splits(splits_file, rows.image_names, splits)
     return LandmarkRecords(
         image_names=rows.image_names,

@@ -15,6 +15,11 @@ from data.errors import DataError, did_you_mean, enumerated, quoted
 
 SPLITS = ("train", "val", "test")
 
+ONE_OF_EACH = (
+    "no rows left in the val split: each of the {count} classes has one training image, which it keeps. Add images, "
+    "check the labels (numbers are for task=regression), or train without validation (data.val_fraction=0)."
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +69,14 @@ def assign_splits(
         splits[draw(val_fraction, num_shared, 1)] = "val"
     for name in ("train", "val") if val_fraction > 0 else ("train",):
         if not (splits == name).any():
+            free = np.flatnonzero(splits == "train")
+            if (
+                name == "val"
+                and group is None
+                and strata is not None
+                and len({strata[i] for i in free.tolist()}) == len(free)
+            ):
+                raise DataError(ONE_OF_EACH.format(count=len(free)))
             raise DataError(_nothing_left(name, splits, groups, split is not None, val_fraction, test_fraction))
     return splits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from data.cells import Cells, read_cells, read_numbers, read_text
-from data.errors import DataError, quoted
+from data.errors import DataError, cut, quoted
 from data.image_rows import read_image_rows, require_image_column
 from data.point_columns import point_columns, read_points
 
 SPACING_COLUMNS = ("pixel_spacing_mm",)
 OUTSIDE_TOLERANCE_PX = 1.0
+LARGEST_SPACING_MM = 1e6
+FAR_OUTSIDE = 100  # image sizes; no crop leaves a landmark so far away
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,13 @@ def read_landmark_table(
     path: Path | str,
     *,
     root: Path | str | None = None,
+    allow_outside_root: bool = False,
     pixel_spacing_mm: float | None = None,
 ) -> LandmarkTable:
     """Reads a table of images and landmark points; raises `DataError` for every fault in it.
 
-    Images are looked for under `root`, or else beside the table and in its folder `images`.
+    Images are looked for under `root`, or else beside the table and in its folder `images`, and may not lie outside
+    unless `allow_outside_root`.
     `pixel_spacing_mm` (mm per px) is used for the rows that do not state their own.
     Numbered points take their names from a `landmark_names.txt` beside the table.
     """
@@ -55,21 +62,24 @@ def read_landmark_table(
     if numbered and beside.is_file():
         names = _read_landmark_names(beside, len(names))
     spacing_mm = _read_spacing(cells, pixel_spacing_mm)
-    rows = read_image_rows(cells, root)
+    rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root)
     return LandmarkTable(
         path, rows.images, rows.image_names, points, names, spacing_mm, rows.split, rows.group, cells.lines
     )
 
 
 def check_points_inside(table: LandmarkTable, sizes: np.ndarray) -> None:
-    """Raises `DataError` for rows whose visible points all lie more than 1 px outside the image.
+    """Raises `DataError` for rows whose visible points all lie more than 1 px outside the image, and for points that
+    lie more than a hundred image sizes outside; other points outside are told of.
 
     sizes: (N, 2) width and height in px.
     """
+    sizes = np.asarray(sizes)
 
-    def inside(points: np.ndarray) -> np.ndarray:
-        limit = np.asarray(sizes)[:, None, :] - 1 + OUTSIDE_TOLERANCE_PX
-        return np.all((points >= -OUTSIDE_TOLERANCE_PX) & (points <= limit), axis=-1)
+    def inside(points: np.ndarray, beyond: float = 0.0) -> np.ndarray:
+        """(N, K) bool: within the frame, or up to `beyond` times the image's size from it."""
+        margin = OUTSIDE_TOLERANCE_PX + beyond * sizes[:, None, :]
+        return np.all((points >= -margin) & (points <= sizes[:, None, :] - 1 + margin), axis=-1)
 
     visible = ~np.isnan(table.points).any(axis=-1)
     outside = visible.any(axis=1) & ~(visible & inside(table.points)).any(axis=1)
@@ -79,8 +89,51 @@ def check_points_inside(table: LandmarkTable, sizes: np.ndarray) -> None:
         + (" (x and y swapped?)" if swapped[i] else "")
         for i in np.flatnonzero(outside)
     ]
+    far = visible & ~inside(table.points, beyond=FAR_OUTSIDE)
+    faults += [
+        f"line {table.rows[i]}: landmark {cut(table.landmark_names[k])} is at {_shown(table.points[i, k])}, far "
+        f"outside the {sizes[i][0]}x{sizes[i][1]} px of {table.image_names[i]}"
+        for i, k in np.argwhere(far & ~outside[:, None]).tolist()
+    ]
     if faults:
         raise DataError.listing(table.path, faults, "Points are x, y in pixels of the image file; mend the row.")
+    beside = np.argwhere(visible & ~inside(table.points))
+    if len(beside):
+        i, k = beside[0].tolist()
+        log.warning(
+            "%s: %d points lie outside their image, the first on line %d: landmark %s at %s. If they stand for missing "
+            "ones, leave both cells empty",
+            *(table.path, len(beside), table.rows[i], table.landmark_names[k], _shown(table.points[i, k])),
+        )
+
+
+def check_landmarks_trained(table: LandmarkTable, splits: np.ndarray) -> None:
+    """Raises `DataError` for landmarks that no training image has, and where no validation image has any.
+
+    splits: (N,) of train, val or test.
+    """
+    visible = ~np.isnan(table.points).any(axis=-1)
+    train, val = visible[splits == "train"], visible[splits == "val"]
+    if not visible.any():
+        raise DataError(f"{table.path}: no image has a landmark, all cells are empty. Fill in the points.")
+    faults = []
+    for k in np.flatnonzero(~train.any(axis=0)).tolist():
+        fault = f"landmark {cut(table.landmark_names[k])} is missing in all {len(train)} training images"
+        if len(elsewhere := np.flatnonzero(visible[:, k])):
+            fault += f" (line {table.rows[elsewhere[0]]} has it, in {splits[elsewhere[0]]})"
+        faults.append(fault)
+    if faults:
+        advice = "Fill in its points, delete its columns, or change the split (data.split_seed, data.val_fraction)."
+        raise DataError.listing(table.path, faults, advice)
+    if len(val) and not val.any():
+        raise DataError(
+            f"{table.path}: none of the {len(val)} validation images has a landmark, so nothing can be judged by them. "
+            "Fill in their points, change the split (data.split_seed), or train without (data.val_fraction=0)."
+        )
+
+
+def _shown(point: np.ndarray) -> str:
+    return f"({point[0]:g}, {point[1]:g})"
 
 
 def read_flip_pairs(path: Path | str, num_landmarks: int) -> list[tuple[int, int]]:
@@ -110,15 +163,23 @@ def read_flip_pairs(path: Path | str, num_landmarks: int) -> list[tuple[int, int
         raise DataError.listing(
             path, faults, "Write one pair i j a line, each landmark once; leave out those in the middle."
         )
+    if not pairs:
+        raise DataError(
+            f"{path}: no pairs in it. Write one pair i j a line; where no landmark changes sides in a mirror, set "
+            "data.augmentation.flip_pairs=none."
+        )
     return pairs
 
 
 def _read_spacing(cells: Cells, default_mm: float | None) -> np.ndarray:
     column = cells.column(SPACING_COLUMNS)
     spacing_mm = np.full(len(cells.rows), np.nan) if column is None else read_numbers(cells, [column])[:, 0]
-    if column is not None and (bad := np.flatnonzero(spacing_mm <= 0).tolist()):
+    wrong = (spacing_mm <= 0) | (spacing_mm > LARGEST_SPACING_MM)
+    if column is not None and (bad := np.flatnonzero(wrong).tolist()):
         faults = [f"{cells.at(i, column)} is {quoted(cells.rows[i][column])}" for i in bad]
-        raise DataError.listing(cells.path, faults, "Spacing is mm per pixel and above 0; leave it empty if unknown.")
+        raise DataError.listing(
+            cells.path, faults, "Spacing is mm per pixel, above 0 and at most a kilometre; leave it empty if unknown."
+        )
     return spacing_mm if default_mm is None else np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
 
 

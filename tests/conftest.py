@@ -1,13 +1,12 @@
 """What tests share: composing a config as the command line does, and the smallest run that is still a whole one."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import hydra
 import pytest
 import torch
+from commands import Command, run_module
 from omegaconf import DictConfig
 
 from trainer.config.store import register_schemas, to_train_config
@@ -55,21 +54,12 @@ def run_in_process(path: Path, *overrides: str, tiny: tuple[str, ...] = TINY) ->
     return train(to_train_config(composed), RunDir(path), composed, given)
 
 
-def start_command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "trainer", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def start_command(*arguments: str, folder: Path) -> Command:
+    return Command(*arguments, folder=folder)
 
 
 def run_command(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    process = start_command(*arguments, folder=folder)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return run_module(*arguments, folder=folder)
 
 
 @pytest.fixture(scope="session")

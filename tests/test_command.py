@@ -19,7 +19,9 @@ runpy.run_module("trainer", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["-sc", "query=bash"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--cfg", "job"], ["--cfg", "all", "--resolve"], ["-sc", "query=bash"]]
+)
 def test_help_config_and_completion_do_not_import_torch(arguments: list[str], tmp_path: Path) -> None:
     line = "trainer scheduler=cl"
     environment = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
@@ -43,6 +45,7 @@ def test_help_names_every_group_and_choice() -> None:
 @pytest.mark.parametrize(
     ("overrides", "code", "said"),
     [
+        (["scheduler=nonsense"], 2, "Could not find 'scheduler/nonsense'"),
         (["scheduler.maxlr=1"], 2, "its keys: kind, mode, base_lr"),
         (["data=csv"], 2, "data.table"),
         (["task=regression", "data.covariates=sex"], 2, "; write data.covariates=[sex]\n"),

@@ -8,9 +8,12 @@ from conftest import compose
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from trainer.arguments import check_arguments
 from trainer.config.changes import check_resumable, differing_keys
 from trainer.config.schedules import ClrConfig, ConstantConfig
-from trainer.config.store import SCHEMAS, to_train_config
+from trainer.config.schemas import SCHEMAS
+from trainer.config.store import to_train_config
+from trainer.config.without_effect import options_without_effect
 
 CONF = Path(__file__).parents[1] / "conf"
 # What a choice needs beside it.
@@ -145,3 +148,36 @@ def test_resume_allows_more_epochs_and_other_workers_and_refuses_other_data_by_n
     }
     with pytest.raises(ValueError, match=r"data\.split_seed: was 0, now 7"):
         check_resumable(saved, compose("data.split_seed=7", "data.workers=2"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-x"], "-x is not an option"),
+        (["--multirum", "seed=1,2"], "--multirum is not an option; did you mean --multirun?"),
+        (["--resume", "outputs/x"], "--resume is not an option; write resume=VALUE"),
+        (["--cfg", "nonsense"], "invalid choice: 'nonsense'"),
+    ],
+)
+def test_an_option_that_is_not_there_is_told_in_one_line(arguments: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        check_arguments(arguments)
+    assert len(str(caught.value).splitlines()) == 1
+    check_arguments(["-m", "seed=1,2", "--cfg", "job"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["task=classification", "data.mixup=0.2", "data.batch_size=1"],
+        ["data.augmentation.dropout_holes=2", "data.augmentation.dropout_size=0"],
+        ["task.nme_landmarks=[1,2]"],
+        ["early_stopping_epochs=12"],
+        ["range_test.repeats=3"],
+    ],
+)
+def test_an_option_without_effect_is_named(overrides: list[str]) -> None:
+    (line,) = options_without_effect(to_train_config(compose(*overrides)))
+    assert any(text.partition("=")[0] in line for text in overrides)
+    assert line.endswith("without effect")
+    assert options_without_effect(to_train_config(compose())) == []

@@ -73,8 +73,14 @@ def test_decimal_commas_are_numbers_where_semicolons_separate_columns(tmp_path):
     assert covariates.categories == [None]
     assert covariates.values == [["1.5", "2.5", "-3"]]
     assert covariates.mean == pytest.approx([1 / 3])
-    with pytest.raises(DataError, match=r"table\.csv: column Sex has numbers with decimal commas, such as '1,5'"):
-        read(tmp_path, ['"1,5"', '"2,5"', '"3,5"'])
+    with pytest.raises(DataError, match=r"line 3, column Sex is '2\.5', expected a number with a decimal comma"):
+        read(tmp_path, ["1,5", "2.5", "-3", "4"], delimiter=";")
+
+
+def test_decimal_commas_between_commas_are_numbers_where_they_can_be_nothing_else(tmp_path):
+    assert read(tmp_path, ['"1,5"', '"2,5"', '"-3,125"']).values == [["1.5", "2.5", "-3.125"]]
+    with pytest.raises(DataError, match=r"table\.csv: column Sex has numbers with decimal commas, such as '1,500'"):
+        read(tmp_path, ['"1,500"', '"2,500"', '"3,500"'])
 
 
 @pytest.mark.parametrize("empty", ["", "nan", "NA", "None"])

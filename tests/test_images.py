@@ -1,5 +1,6 @@
 """Images against arrays written by Pillow and OpenCV, and every way in which a file can be bad."""
 
+import os
 import zlib
 from pathlib import Path
 
@@ -134,6 +135,30 @@ def test_16_bit_gray_is_stretched_between_its_percentiles(tmp_path, suffix):
     assert read_image(path)[1:].std() > 50
 
 
+def with_white_at_zero(path: Path) -> Path:
+    """The same TIFF with 0 as its PhotometricInterpretation (TIFF 6.0, section 8): WhiteIsZero."""
+    content = bytearray(path.read_bytes())
+    order = "little" if content[:2] == b"II" else "big"
+    first = int.from_bytes(content[4:8], order)
+    for entry in range(first + 2, first + 2 + 12 * int.from_bytes(content[first : first + 2], order), 12):
+        if int.from_bytes(content[entry : entry + 2], order) == 262:
+            content[entry + 8 : entry + 10] = bytes(2)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_with_white_at_0_is_the_negative_of_one_with_black(tmp_path, kind):
+    values = np.random.default_rng(1).integers(0, 256, (H, W)).astype(kind)
+    black = read_image(save(tmp_path / "a.tif", values))
+    assert_reads(with_white_at_zero(save(tmp_path / "b.tif", values)), 255 - black.astype(int), tolerance=1)
+
+
+def test_a_constant_16_bit_tiff_with_white_at_0_is_black_too(tmp_path):
+    path = with_white_at_zero(save(tmp_path / "a.tif", np.full((H, W), 1234, np.uint16)))
+    assert_reads(path, np.zeros((H, W)))
+
+
 def test_float_gray_is_stretched_and_nan_is_black(tmp_path):
     values = np.random.default_rng(2).normal(size=(H, W)).astype(np.float32)
     assert_reads(save(tmp_path / "a.tif", values), stretched(values), tolerance=1)
@@ -170,15 +195,24 @@ def test_of_many_pages_the_first_is_read(tmp_path, suffix):
     assert np.array_equal(image if image.ndim == expected.ndim else np.dstack([image] * 3), expected)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".gif"])
 @pytest.mark.parametrize("kept", [0.5, 0.95])
-def test_a_file_cut_short_is_an_error_that_says_so(tmp_path, capfd, suffix, kept):
+@pytest.mark.parametrize("read", [read_image, read_size])
+def test_a_file_cut_short_is_an_error_that_says_so(tmp_path, capfd, suffix, kept, read):
     path = save(tmp_path / f"cut{suffix}", COLOR)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(DataError, match=rf"cut{suffix}: the file ends too early"):
-        read_image(path)
+        read(path)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".gif", ".webp"])
+def test_bytes_after_the_end_of_a_file_do_no_harm(tmp_path, suffix):
+    path = save(tmp_path / f"a{suffix}", COLOR)
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes() + b"more" * 3000)
+    assert_reads(path, whole)
 
 
 def test_a_jpeg_with_bytes_after_its_end_is_read(tmp_path):
@@ -204,6 +238,15 @@ def test_no_damage_leads_to_anything_but_an_image_or_a_data_error(tmp_path, suff
                 read(path)
             except DataError as error:
                 assert path.name in str(error)  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+@pytest.mark.parametrize("read", [read_image, read_size])
+def test_an_image_that_may_not_be_read_is_an_error_that_says_so(tmp_path, read):
+    path = save(tmp_path / "a.png", GRAY)
+    path.chmod(0)
+    with pytest.raises(DataError, match=r"a\.png: the image cannot be read \(Permission denied\)"):
+        read(path)
 
 
 @pytest.mark.parametrize("read", [read_image, read_size])

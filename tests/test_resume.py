@@ -1,68 +1,68 @@
-"""A run that was killed goes on as if nothing had happened."""
+"""A run that was stopped goes on as if nothing had happened."""
 
 import json
 import shutil
-import signal
-import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, compose, run_command, run_in_process, start_command
-from safetensors.torch import load_file
+from conftest import TINY, TINY_LABELS, compose, run_in_process
+from faults import run_main
+from stopped_runs import StopAt, run_in_parts, start_or_resume
 
-from trainer import checkpoint
+from benchmarks.killed_runs import differences
 from trainer.config.store import to_train_config
 from trainer.run_dir import RunDir
 from trainer.train import train
 
-# Augmentation, dropout, moving average, accumulation: all that draws random numbers or spans updates.
-SETTINGS = (*TINY, "model.dropout=0.2", "ema_decay=0.9", "data.batch_size=2", "accumulation=2")
+SMALL = (*TINY, "task.num_overlays=1")
+NO_CYCLE = tuple(text for text in SMALL if not text.startswith("scheduler."))
+OF_PHANTOMS = ("data.num", "data.height", "data.width")
+TESTS = ("range_test=on", "range_test.num_steps=20", "range_test.skip_start=1", "range_test.skip_end=1")
+# What draws random numbers, spans updates or remembers, each with the checks at which its parts end. An epoch has three
+# checks for its updates and one before the only batch of its validation, where a part of one check gets nothing done:
+# so one is followed by a two.
+CASES = {
+    "augmentation, dropout, moving average, accumulation, bf16, one cycle": (
+        (
+            *NO_CYCLE,
+            "model.dropout=0.2",
+            "ema_decay=0.9",
+            "data.batch_size=2",
+            "accumulation=2",
+            "precision=bf16",
+            "scheduler=onecycle",
+            "scheduler.cycle_momentum=true",
+        ),
+        (1, 2),
+    ),
+    "plateau, early stopping": (
+        (*NO_CYCLE, "scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "early_stopping_epochs=1"),
+        (3, 2),
+    ),
+    "range tests, which start again": ((*SMALL, *TESTS, "model.dropout=0.2"), (7, 25)),
+    "mixup and balance": (
+        (*TINY_LABELS, "task=classification", "task.num_samples=0", "data.mixup=0.3", "data.balance=true"),
+        (4, 3),
+    ),
+    "a budget that ends phases within an epoch": ((*SMALL, "max_steps=9"), (5, 2)),
+}
 
 
-def run_of(folder: Path) -> RunDir:
-    return RunDir(next((folder / "outputs").glob("*/*")))
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_in_parts_equals_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
+    settings, checks = CASES[case]
+    whole, stopped = RunDir(tmp_path / "whole"), RunDir(tmp_path / "stopped")
+    start_or_resume(whole.path, *settings)
+    assert run_in_parts(stopped.path, settings, checks) >= 3
+    assert differences(stopped, whole) == []
 
 
-def wait_for_updates(folder: Path, count: int) -> RunDir:
-    """Until the run below `folder` has written down `count` updates."""
-    for _ in range(6000):
-        for history in folder.glob("outputs/*/*/lr_history.csv"):
-            if len(history.read_text().splitlines()) > count:
-                return RunDir(history.parent)
-        time.sleep(0.01)
-    raise AssertionError("the run made no updates")
-
-
-def assert_same_run(one: RunDir, other: RunDir) -> None:
-    assert one.lr_history.read_bytes() == other.lr_history.read_bytes()
-    first, second = pd.read_csv(one.metrics), pd.read_csv(other.metrics)
-    pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"), check_exact=True)
-    assert one.predictions.read_bytes() == other.predictions.read_bytes()
-    best, expected = load_file(one.best_weights), load_file(other.best_weights)
-    assert best.keys() == expected.keys()
-    assert all(best[key].equal(expected[key]) for key in best)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    path = tmp_path_factory.mktemp("whole") / "run"
-    run_in_process(path, *SETTINGS)
-    return RunDir(path)
-
-
-@pytest.mark.parametrize(("updates", "workers"), [(4, 0), (10, 2)])  # in the frozen phase, in the fine-tune
-def test_resume_after_kill_equals_uninterrupted_run(
-    updates: int, workers: int, uninterrupted: RunDir, tmp_path: Path
-) -> None:
-    process = start_command(*SETTINGS, f"data.workers={workers}", folder=tmp_path)
-    killed = wait_for_updates(tmp_path, updates)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not killed.results.exists()
-    ended = run_command(f"resume={killed.path}", folder=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert_same_run(killed, uninterrupted)
+def test_the_number_of_workers_may_change_between_the_parts(tiny_run: RunDir, tmp_path: Path) -> None:
+    assert run_in_parts(tmp_path / "run", TINY, checks=(4, 5), workers=(2, 0, 1)) >= 3
+    assert differences(RunDir(tmp_path / "run"), tiny_run) == []
 
 
 def resume(path: Path, *overrides: str, started_with: tuple[str, ...] = ()) -> float:
@@ -70,12 +70,15 @@ def resume(path: Path, *overrides: str, started_with: tuple[str, ...] = ()) -> f
     return train(to_train_config(composed), RunDir(path), composed, list(overrides))
 
 
-def test_a_finished_run_that_is_resumed_changes_nothing(tiny_run: RunDir, tmp_path: Path) -> None:
+def test_a_finished_run_that_is_resumed_says_so_and_changes_no_file(tiny_run: RunDir, tmp_path: Path) -> None:
     copied = RunDir(tmp_path / "copy")
     shutil.copytree(tiny_run.path, copied.path)
-    before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file() and path != copied.config}
-    resume(copied.path)
-    assert {path: path.read_bytes() for path in before} == before
+    copied.lock.touch()  # there since the run began, where the command made it
+    before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()}
+    ended = run_main(f"resume={copied.path}", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "is finished: nothing was written" in ended.out
+    assert {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()} == before
 
 
 def test_more_epochs_of_a_schedule_that_permits_it_equal_a_longer_run(tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_more_epochs_of_a_schedule_that_permits_it_equal_a_longer_run(tmp_path: 
         train(to_train_config(composed), RunDir(tmp_path / name), composed, [])
     composed = compose(*constant, "phases.finetune.epochs=3", f"resume={tmp_path / 'short'}")
     train(to_train_config(composed), RunDir(tmp_path / "short"), composed, [])
-    assert_same_run(RunDir(tmp_path / "short"), RunDir(tmp_path / "long"))
+    assert differences(RunDir(tmp_path / "short"), RunDir(tmp_path / "long")) == []
 
 
 def test_more_epochs_under_a_fitted_cycle_are_refused_by_name(tiny_run: RunDir, tmp_path: Path) -> None:
@@ -105,70 +108,87 @@ def test_a_refused_resume_leaves_the_run_as_it_was(tiny_run: RunDir, tmp_path: P
 
 
 def test_what_one_resume_changed_holds_for_the_next(tmp_path: Path) -> None:
-    tiny = [text for text in TINY if not text.startswith("scheduler.")]
-    first = run_command("scheduler=constant", *tiny, "phases=finetune_only", "phases.frozen.epochs=0", folder=tmp_path)
-    assert first.returncode == 0, first.stderr
-    path = run_of(tmp_path).path
+    run_dir = RunDir(tmp_path / "run")
+    settings = ("scheduler=constant", *NO_CYCLE, "phases=finetune_only", "phases.frozen.epochs=0")
+    assert not start_or_resume(run_dir.path, *settings, request=StopAt(2))
     for override in ("phases.finetune.epochs=3", "data.cache_gb=0"):
-        ended = run_command(f"resume={path}", override, folder=tmp_path)
-        assert ended.returncode == 0, ended.stderr
-    assert len(run_of(tmp_path).lr_history.read_text().splitlines()) == 1 + 3 * 3
-    assert compose(*run_of(tmp_path).read_environment()["overrides"]).phases.finetune.epochs == 3
+        ended = run_main(f"resume={run_dir.path}", override, folder=tmp_path)
+        assert ended.code == 0, ended.err
+    assert len(run_dir.lr_history.read_text().splitlines()) == 1 + 3 * 3
+    assert compose(*run_dir.read_environment()["overrides"]).phases.finetune.epochs == 3
+
+
+def test_what_does_not_shape_the_result_may_change_and_is_told(tiny_run: RunDir, tmp_path: Path) -> None:
+    assert not start_or_resume(tmp_path / "run", *SMALL, request=StopAt(6))
+    changed = {
+        "checkpoint.every_steps=2": "(was None)",
+        "data.workers=1": "(was 0)",
+        "early_stopping_epochs=9": "(was None)",
+        "max_skipped=3": "(was 10)",
+        "on_nonfinite=skip": "(was stop)",
+    }
+    ended = run_main(f"resume={tmp_path / 'run'}", *changed, folder=tmp_path)
+    assert ended.code == 0, ended.err
+    for override, was in changed.items():
+        assert f"resumed with {override} {was}" in ended.out
+    assert differences(RunDir(tmp_path / "run"), tiny_run) == []
+
+
+def test_everything_that_may_not_change_is_named(tiny_run: RunDir, tmp_path: Path) -> None:
+    copied = RunDir(tmp_path / "copy")
+    shutil.copytree(tiny_run.path, copied.path)
+    before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file() and path.name != "train.log"}
+    asked = ("seed=1", "data.split_seed=3", "model.dropout=0.5", "scheduler.max_lr=1e-2", "data.workers=1")
+    ended = run_main(f"resume={copied.path}", *asked, folder=tmp_path)
+    assert ended.code == 2
+    assert len(ended.err.strip().splitlines()) == 1
+    for told in (
+        "seed: was 0, now 1",
+        "data.split_seed: was 0, now 3",
+        "model.dropout: was 0.0, now 0.5",
+        "phases.frozen.scheduler.max_lr: was 0.003, now 0.01",
+    ):
+        assert told in ended.err
+    assert "data.workers: was" not in ended.err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_relative_paths_mean_what_they_meant_where_the_run_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "here" / "points"
+    images.mkdir(parents=True)
+    lines = ["image,x0,y0,x1,y1"]
+    for index in range(8):
+        cv2.imwrite(str(images / f"{index}.png"), np.random.default_rng(index).integers(0, 255, (80, 70), np.uint8))
+        lines.append(f"{index}.png,{10 + index},20,{50 - index},60")
+    (images / "points.csv").write_text("\n".join(lines))
+    (tmp_path / "elsewhere").mkdir()
+    settings = (
+        "data=csv",
+        "data.table=points/points.csv",
+        *(text for text in SMALL if not text.startswith(OF_PHANTOMS)),
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    assert not start_or_resume(tmp_path / "run", *settings, request=StopAt(2))
+    monkeypatch.undo()
+    ended = run_main("resume=../run", folder=tmp_path / "elsewhere")
+    assert ended.code == 0, ended.err
+    assert RunDir(tmp_path / "run").results.exists()
+
+
+def test_other_threads_than_the_run_began_with_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_dir = RunDir(tmp_path / "run")
+    assert not start_or_resume(run_dir.path, *SMALL, request=StopAt(2))
+    run_dir.environment.write_text(run_dir.environment.read_text().replace('"threads": 1', '"threads": 3'))
+    assert not start_or_resume(run_dir.path, *SMALL, request=StopAt(1))
+    assert "not to the last bit as if it had not been stopped (threads: was 3, now 1)" in caplog.text
 
 
 def test_other_epochs_under_a_budget_are_refused(tmp_path: Path) -> None:
     run_in_process(tmp_path / "run", "max_steps=8")
     with pytest.raises(ValueError, match="under max_steps or max_minutes"):
         resume(tmp_path / "run", "phases.finetune.epochs=9", started_with=("max_steps=8",))
-
-
-def test_a_broken_newest_checkpoint_falls_back_to_the_one_before_it(
-    tiny_run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    copied = RunDir(tmp_path / "copy")
-    shutil.copytree(tiny_run.path, copied.path)
-    whole = copied.last_checkpoint.read_bytes()
-    copied.last_checkpoint.write_bytes(whole[: len(whole) // 2])
-    resume(copied.path)
-    assert "last.pt" in caplog.text
-    assert_same_run(copied, tiny_run)
-
-
-def test_no_readable_checkpoint_is_a_clear_error(tiny_run: RunDir, tmp_path: Path) -> None:
-    copied = RunDir(tmp_path / "copy")
-    shutil.copytree(tiny_run.path, copied.path)
-    copied.last_checkpoint.write_bytes(b"")
-    copied.previous_checkpoint.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"no checkpoint of .* can be read"):
-        checkpoint.load(copied)
-
-
-def test_a_checkpoint_with_code_in_it_is_not_run(tiny_run: RunDir, tmp_path: Path) -> None:
-    import pickle
-
-    target = tmp_path / "run by the pickle"
-
-    class Malicious:
-        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-            return Path.touch, (target,)
-
-    copied = RunDir(tmp_path / "copy")
-    shutil.copytree(tiny_run.path, copied.path)
-    for path in (copied.last_checkpoint, copied.previous_checkpoint):
-        path.write_bytes(pickle.dumps({"model": Malicious()}))
-    with pytest.raises(ValueError, match="can be read"):
-        checkpoint.load(copied)
-    assert not target.exists()
-
-
-def test_resume_under_other_data_names_the_key_and_leaves_the_run_alone(tiny_run: RunDir, tmp_path: Path) -> None:
-    copied = RunDir(tmp_path / "copy")
-    shutil.copytree(tiny_run.path, copied.path)
-    before = copied.config.read_bytes()
-    ended = run_command(f"resume={copied.path}", "data.split_seed=3", folder=tmp_path)
-    assert ended.returncode == 2
-    assert "data.split_seed: was 0, now 3" in ended.stderr
-    assert copied.config.read_bytes() == before
 
 
 def test_the_results_hold_what_a_sweep_or_a_person_asks_for(tiny_run: RunDir) -> None:

@@ -1,6 +1,7 @@
 """Landmark tables against hand-built files: what is read, and what every fault says."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.errors import DataError
+from data.errors import DataError, quoted
 from data.images import read_image, read_size
 from data.tables import check_points_inside, read_flip_pairs, read_landmark_table
 
@@ -138,8 +139,27 @@ def test_names_that_do_not_fit_the_table_are_an_error(folder, text, message):
         b"image,x0,y0\na.png,12.5,2\n\n\n  \n,,\n",
         b"\n\nimage,x0,y0\n\na.png,12.5,2",
         b"image,x0,y0,\na.png,12.5,2,\n",
+        b'image,x0,y0\na.png,"12,5",2\n',
+        b"image|x0|y0\na.png|12.5|2\n",
+        b"sep=;\nimage;x0;y0\na.png;12,5;2\n",
     ],
-    ids=["bom", "crlf", "cr", "semicolon", "tab", "tab,", "quoted", "spaced", "both", "trailing", "blank", "unnamed"],
+    ids=[
+        "bom",
+        "crlf",
+        "cr",
+        "semicolon",
+        "tab",
+        "tab,",
+        "quoted",
+        "spaced",
+        "both",
+        "trailing",
+        "blank",
+        "unnamed",
+        "quoted,",
+        "bar",
+        "sep=",
+    ],
 )
 def test_what_spreadsheets_write_is_read(folder, text):
     table = read(folder, text)
@@ -161,14 +181,51 @@ def test_images_are_found_beside_the_table_in_its_images_folder_or_under_the_roo
     for place in ("table/images/one.png", "table/two.png", "root/sub/three.png", "elsewhere.png"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).touch()
-    beside = read(tmp_path / "table", f"image,x0,y0\none.png,1,2\ntwo.png,1,2\n{tmp_path}/elsewhere.png,1,2\n")
-    assert beside.images == [tmp_path / p for p in ("table/images/one.png", "table/two.png", "elsewhere.png")]
+    beside = read(tmp_path / "table", f"image,x0,y0\none.png,1,2\n{tmp_path}/table/two.png,1,2\n")
+    assert beside.images == [tmp_path / p for p in ("table/images/one.png", "table/two.png")]
     rooted = read(tmp_path / "table", "image,x0,y0\nsub/three.png,1,2\n", root=tmp_path / "root")
     assert rooted.images == [tmp_path / "root/sub/three.png"]
     with pytest.raises(DataError, match=r"points\.csv: line 2, column image: image 'two\.png' not found.*root"):
         read(tmp_path / "table", "image,x0,y0\ntwo.png,1,2\n", root=tmp_path / "root")
     with pytest.raises(DataError, match="no such folder"):
         read(tmp_path / "table", "image,x0,y0\ntwo.png,1,2\n", root=tmp_path / "rot")
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.png", "images/../../elsewhere.png", "{}/elsewhere.png", "link.png",
+                                  "linked/elsewhere.png", "../table2/a.png"])  # fmt: skip
+def test_no_path_leaves_the_image_root_unless_this_is_allowed(tmp_path, name):
+    for place in ("table/images/one.png", "elsewhere.png", "table2/a.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    (tmp_path / "table/link.png").symlink_to(tmp_path / "elsewhere.png")
+    (tmp_path / "table/linked").symlink_to(tmp_path)
+    name = name.format(tmp_path)
+    text = f"image,x0,y0\none.png,1,2\n{name},1,2\n"
+    for root in (None, tmp_path / "table"):
+        cells = text if root is None else text.replace("one.png", "images/one.png")
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / "table", cells, root=root)
+        told = str(caught.value)
+        assert f"points.csv: line 3, column image: image {quoted(name)} is " in told
+        assert f"The image root is {tmp_path / 'table'}; " in told
+        assert told.endswith("or set data.allow_outside_root=true.")
+        assert len(read(tmp_path / "table", cells, root=root, allow_outside_root=True).images) == 2
+
+
+def test_the_root_may_itself_be_reached_by_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for name in ("a.png", f"{tmp_path}/link/a.png", f"{tmp_path}/real/a.png"):
+        assert len(read(tmp_path / "link", f"image,x0,y0\n{name},1,2\n").images) == 1
+
+
+@pytest.mark.parametrize(("typed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_umlauts_are_found_in_one_letter_or_two(tmp_path, typed, stored):
+    (tmp_path / "bilder").mkdir()
+    (tmp_path / "bilder" / unicodedata.normalize(stored, "müller.png")).touch()
+    name = "bilder\\" + unicodedata.normalize(typed, "müller.png")  # as Windows writes it
+    assert [path.is_file() for path in read(tmp_path, f"image,x0,y0\n{name},1,2\n").images] == [True]
 
 
 def test_relative_tables_and_roots_give_absolute_images(folder, monkeypatch):
@@ -184,7 +241,9 @@ def test_relative_tables_and_roots_give_absolute_images(folder, monkeypatch):
         ("image,x0,y0\na.png,1,2\nb.png,oops,2\n", r"line 3, column x0 is 'oops'.*number"),
         ("image,x0,y0\na.png,1,0x10\n", r"line 2, column y0 is '0x10'"),
         ("image,x0,y0\na.png,1,1_0\n", r"line 2, column y0 is '1_0'"),
-        ('image,x0,y0\na.png,"12,5",2\n', r"line 2, column x0 is '12,5'"),
+        ('image,x0,y0\na.png,"12,5",2.5\n', r"line 2, column x0 is '12,5'.*Write all numbers one way"),
+        ('image,x0,y0\na.png,"1,234",2\n', r"line 2, column x0 is '1,234'.*without thousands separators"),
+        ("image;x0;y0\na.png;1.234;2,5\n", r"line 2, column x0 is '1.234'.*Write all numbers one way"),
         ("image;x0;y0\na.png;1.234,5;2\n", r"line 2, column x0 is '1.234,5'"),
         ("image,x0,y0\na.png,inf,2\n", r"line 2, column x0 is 'inf'.*finite"),
         ("image,x0,y0\na.png,1,-1e999\n", r"line 2, column y0 is '-1e999'.*finite"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,37 +12,27 @@ from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from data.errors import DataError
+from trainer.arguments import check_arguments
 from trainer.command_line import resume_command
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
-from trainer.errors import TrainingError
+from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
+from trainer.grid_sweeper import JobsFailedError, register_sweeper
+from trainer.output_dirs import register_output_dirs
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
 from trainer.stopping import Stopped, StopRequest
-
-EXIT_CONFIG, EXIT_DATA, EXIT_TRAINING = 2, 3, 4
-TRAINING_FAULTS = (TrainingError, OSError)
-FAULTS = (ValueError, *TRAINING_FAULTS, HydraException, OmegaConfBaseException)
+from trainer.sweep import FINISHED, JobRecord, sweep_command, without_resume
 
 log = logging.getLogger(__name__)
 
 
-def _run_dir(resume: str | None, fresh: str) -> str:
-    """The resolver behind hydra.run.dir: the run to go on with, or a new folder under outputs/."""
-    if resume is None:
-        return f"outputs/{fresh}"
-    RunDir(Path(resume)).check_exists()
-    return resume
-
-
-OmegaConf.register_new_resolver("run_dir", _run_dir)
+register_output_dirs()
+register_sweeper()
 register_schemas()
 
 
@@ -48,29 +40,31 @@ register_schemas()
 def run(composed: DictConfig) -> float | None:
     """One job: a run of its own, or one of a sweep. Returns what an optimizing sweeper is to minimise."""
     run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _run_in_sweep(composed, run_dir)
+    overrides = _typed_overrides()
     request = StopRequest()
     try:
         with request.listening(), locked(run_dir):
+            if composed.sweep.resume:
+                raise ValueError(
+                    "sweep.resume=true goes on with a sweep and needs -m; a single run goes on with resume=DIR"
+                )
             if composed.resume is not None:
-                if in_sweep:
-                    raise ValueError(f"resume={composed.resume} goes on with one run; leave out -m")
-                composed = _resumed_config(composed, run_dir)
-            config = to_train_config(composed)
-            from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
-
-            return train(config, run_dir, composed, list(HydraConfig.get().overrides.task), request)
+                composed = _resumed_config(run_dir, overrides)
+            value = _train(composed, run_dir, overrides, request)
+            job = JobRecord(run_dir.path)
+            if (outcome := job.read()) is not None:  # the run was begun in a sweep
+                job.note_finished(outcome.overrides, value)
+            return value
     except RunInUseError as error:  # nothing to note: the log is that of the process in it
-        _fail(error)
+        fail(error)
     except FAULTS as error:
         message = fault_message(error)
         if isinstance(error, TRAINING_FAULTS) and run_dir.last_checkpoint.exists():
             message += f"; go on with: {resume_command(run_dir.path)}"
         run_dir.note_fault(message)
-        if in_sweep:
-            log.error("%s: %s", run_dir.path.name, message)
-            raise  # Hydra runs the sweep's other jobs first
-        _fail(error, message)
+        fail(error, message)
     except Stopped as stopped:
         if not run_dir.config.exists():
             run_dir.note_fault("")
@@ -82,13 +76,71 @@ def run(composed: DictConfig) -> float | None:
         sys.exit(stopped.exit_code)
 
 
-def _resumed_config(composed: DictConfig, run_dir: RunDir) -> DictConfig:
+def _run_in_sweep(composed: DictConfig, run_dir: RunDir) -> float:
+    """A job of a sweep. What it comes to is kept in its folder; what it raises, Hydra keeps while the other jobs run.
+
+    Under sweep.resume a job that is finished is left alone, and one that was begun goes on as a run that is resumed.
+    """
+    resume, composed.sweep.resume = composed.sweep.resume, False  # says what to do with the job, not what the job is
+    overrides = without_resume(_typed_overrides())
+    job = JobRecord(run_dir.path)
+    before = job.read()
+    begun = run_dir.config.exists()
+    if composed.resume is not None:
+        raise ValueError(f"resume={composed.resume} goes on with one run; leave out -m")
+    if begun and not resume:
+        raise ValueError(f"{run_dir.path} already holds a run; go on with the sweep by sweep.resume=true")
+    if begun and before is not None and before.overrides != overrides:
+        raise ValueError(f"{run_dir.path} was begun with other overrides: {' '.join(before.overrides)}")
+    if before is not None and before.state == FINISHED:
+        print(f"{run_dir.path.name} is finished already", flush=True)
+        return math.nan if before.value is None else before.value
+    request = StopRequest()
+    try:
+        with request.listening(), locked(run_dir):
+            job.note_begun(overrides)
+            if begun:
+                value = _train(_resumed_config(run_dir, []), run_dir, [], request)
+            else:
+                value = _train(composed, run_dir, overrides, request)
+            job.note_finished(overrides, value)
+            return value
+    except RunInUseError:
+        raise
+    except FAULTS as error:
+        message = fault_message(error)
+        if not run_dir.config.exists():
+            run_dir.note_fault(message)
+        job.note_failure(overrides, message, exit_code(error))
+        log.error("%s: %s", run_dir.path.name, message)
+        raise
+    except Stopped:
+        if not run_dir.config.exists():
+            run_dir.note_fault("")
+        raise
+
+
+def _typed_overrides() -> list[str]:
+    """What was typed for this job, ${...} as they stand."""
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return [str(text) for text in overrides]
+
+
+def _train(composed: DictConfig, run_dir: RunDir, overrides: list[str], request: StopRequest) -> float:
+    config = to_train_config(composed)
+    from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
+
+    return train(config, run_dir, composed, overrides, request)
+
+
+def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
     """The config the run was started with, under the overrides that it may be resumed with."""
     saved = asked = read_config(run_dir.config)
     environment = run_dir.read_environment()
     if os.path.isdir(environment["folder"]):
         os.chdir(environment["folder"])  # relative paths mean what they meant when the run began
-    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("resume=")]
+    overrides = [text for text in typed if not text.startswith("resume=")]
     if overrides:
         asked = hydra.compose("config", overrides=[*environment["overrides"], *overrides])
         to_train_config(asked)
@@ -103,24 +155,29 @@ def main() -> None:
     # Let exceptions through to here; Hydra would print them its own way and exit 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     logging.raiseExceptions = False  # a log on a full disk must not bury the run's own message under tracebacks
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show must not end a run
     try:
+        check_arguments(sys.argv[1:])
         run()
     except FAULTS as error:
-        _fail(error)
+        fail(error)
+    except JobsFailedError as error:
+        print(f"error: {error}; once mended, run what is left with: {sweep_command(sys.argv[1:])}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Stopped as stopped:  # a sweep; a run has told of it
+        print(f"\nstopped by {stopped}; go on with: {sweep_command(sys.argv[1:])}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C before training began", file=sys.stderr)
         sys.exit(130)
 
 
-def _fail(error: Exception, message: str | None = None) -> NoReturn:
-    if isinstance(error, DataError):
-        code = EXIT_DATA
-    elif isinstance(error, TRAINING_FAULTS):
-        code = EXIT_TRAINING
-    else:
-        code = EXIT_CONFIG
+def fail(error: Exception, message: str | None = None) -> NoReturn:
+    """Tell a fault, and end with its exit code."""
     print(f"error: {message or fault_message(error)}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":

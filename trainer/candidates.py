@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainer.checkpoint import copied_weights, write_weights
+from trainer.checkpoint import copied_weights, load_weights, read_weights, write_weights
 from trainer.config.run import TrainConfig
 from trainer.loop import UpdateRule, evaluate
 from trainer.phases import Phase, set_training_modes
@@ -58,7 +57,8 @@ def find_candidates(
     assert state.best is not None
     model = state.evaluated_model
     last = copied_weights(model)
-    candidates = [Candidate(f"best (epoch {state.best['epoch']})", [load_file(run_dir.best_weights)])]
+    load_weights(run_dir.best_weights, model)
+    candidates = [Candidate(f"best (epoch {state.best['epoch']})", [copied_weights(model)])]
     if state.num_snapshots:
         files = [run_dir.snapshot(cycle) for cycle in range(state.num_snapshots)]
         model.load_state_dict(mean_weights(files))
@@ -70,7 +70,7 @@ def find_candidates(
         candidates += [
             Candidate("last update", [last]),
             Candidate(f"mean of {len(files)} snapshots", [average]),
-            Candidate(f"ensemble of {len(files)} snapshots", [load_file(file) for file in files]),
+            Candidate(f"ensemble of {len(files)} snapshots", [read_weights(file) for file in files]),
         ]
     model.load_state_dict(last)
     return candidates

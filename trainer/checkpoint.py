@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 import time
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -19,8 +23,9 @@ from trainer.state import TrainState
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of what a checkpoint holds
+VERSION = 4  # of what a checkpoint holds
 COST = 0.01  # share of the time that saving may take where nothing else was asked for
+DIGEST = "sha256"  # key in the metadata of best.safetensors
 
 
 class Saver:
@@ -53,14 +58,14 @@ class Saver:
         """Raises OSError naming the file, where the disk is full; the last checkpoint is whole then."""
         begun = time.perf_counter()
         self.logs.sync()
+        with written_atomically(self.run_dir.last_checkpoint, previous=self.run_dir.previous_checkpoint) as aside:
+            # New weights are in the checkpoint too: a process that is killed before they have a file of their own
+            # leaves them there, and no file holds weights that the checkpoint does not know of.
+            new_weights = {path.name: tensors for path, tensors in self._weights.items()}
+            _write(aside, {"version": VERSION, "new_weights": new_weights, **state.state_dict()})
         for path, tensors in self._weights.items():
             write_weights(path, tensors)
         self._weights.clear()
-        with (
-            written_atomically(self.run_dir.last_checkpoint, previous=self.run_dir.previous_checkpoint) as aside,
-            aside.open("wb") as file,
-        ):
-            torch.save({"version": VERSION, **state.state_dict()}, file)
         self._saved_at, self._saved_iteration = time.perf_counter(), state.iteration
         self._seconds = self._saved_at - begun
 
@@ -74,27 +79,52 @@ class Saver:
 
 
 def load(run_dir: RunDir) -> dict[str, Any] | None:
-    """The newest readable checkpoint, None where the run has none yet.
+    """The newest readable checkpoint, with its path as `file`; None where the run has none yet.
 
     Raises:
         ValueError: there are checkpoints, but none can be read.
     """
-    present = [path for path in (run_dir.last_checkpoint, run_dir.previous_checkpoint) if path.exists()]
     faults = []
-    for path in present:
-        try:
-            saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            version = saved["version"]
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
-            faults.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-            log.warning("checkpoint can't be read, the one before it is used: %s", faults[-1])
+    for path in (run_dir.last_checkpoint, run_dir.previous_checkpoint):
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, in the place of a checkpoint; take it away")
+        if not path.exists():
             continue
-        if version != VERSION:
-            raise ValueError(f"{path} is of another version of trainer; go on with that one, or start a new run")
-        return saved
+        try:
+            saved = _read(path)
+        except ValueError as error:
+            faults.append(f"{path} {error}")
+            continue
+        if faults:
+            log.warning("%s; %s, the checkpoint before it, is used", faults[0], path.name)
+        return {**saved, "file": path}
     if faults:
-        raise ValueError(f"no checkpoint of {run_dir.path} can be read ({'; '.join(faults)}); start a new run")
+        raise ValueError(f"no checkpoint can be read: {'; '.join(faults)}; put one back, or start a new run")
     return None
+
+
+def take_up(run_dir: RunDir, saved: dict[str, Any]) -> None:
+    """Make the checkpoint that was loaded the run's last one, beside the weights that it counts on.
+
+    Raises:
+        ValueError: the best weights are lost.
+    """
+    for name, tensors in saved["new_weights"].items():
+        write_weights(run_dir.last_checkpoint.with_name(name), tensors)
+    if saved["best"] is not None and run_dir.best_weights.name not in saved["new_weights"]:
+        read_weights(run_dir.best_weights)
+    if saved["file"] != run_dir.last_checkpoint:
+        # A broken one must not become the previous one, when the next is saved.
+        saved["file"].replace(run_dir.last_checkpoint)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Changes with any bit and any name of the tensors."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        sha.update(name.encode())
+        sha.update(tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def copied_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -102,11 +132,63 @@ def copied_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Weights and buffers as safetensors."""
-    content = safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()})
+    """Weights and buffers as safetensors, with their digest."""
+    whole = {key: value.contiguous() for key, value in tensors.items()}
+    content = safetensors.torch.save(whole, metadata={DIGEST: digest(whole)})
     with written_atomically(path) as aside:
         aside.write_bytes(content)
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Raises ValueError, naming the file, where it is not as it was written."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get(DIGEST)
+        fault = None if digest(tensors) == expected else "is not as this run wrote it"
+    except FileNotFoundError:
+        fault = "is missing"
+    except (OSError, safetensors.SafetensorError) as error:
+        fault = f"can't be read ({_first_line(error)})"
+    if fault is not None:
+        raise ValueError(f"{path} {fault}: the best weights of this run; put the file back, or start a new run")
+    return tensors
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
-    model.load_state_dict(safetensors.torch.load_file(path))
+    """Raises ValueError, naming the file, where it is not as it was written, or of another model."""
+    try:
+        model.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path} is of another model ({_first_line(error)}); put the run's own back") from None
+
+
+def _write(path: Path, payload: dict[str, Any]) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(payload, file)
+    except RuntimeError as error:  # torch's own, where the file could not be written: the reason is behind it
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Raises ValueError saying what is wrong with the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch itself doesn't look at the checksums that it wrote
+                raise ValueError("is damaged")
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        version = saved["version"]
+    except zipfile.BadZipFile:
+        raise ValueError("is cut short, or no checkpoint") from None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError) as error:
+        raise ValueError(f"can't be read ({_first_line(error)})") from None
+    if version != VERSION:
+        raise ValueError(f"is of another version of trainer ({version}, this one writes {VERSION})")
+    return saved
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

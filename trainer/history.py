@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.atomic import faults_naming
+from data.atomic import faults_naming, written_atomically
 from trainer.loop import StepRecord
 from trainer.optimizers import GROUPS
-from trainer.run_dir import write_text
 
 LR_COLUMNS = (
     "iteration", "epoch", "phase", "phase_step", "cycle", *(f"lr_{group}" for group in GROUPS), "momentum", "loss",
@@ -22,7 +21,8 @@ METRIC_COLUMNS = ("epoch", "phase", "phase_epoch", "iteration", "train_loss", "s
 
 
 class CsvLog:
-    """Rows appended and flushed one by one. On resume, rows from after the checkpoint are cut off first."""
+    """Rows appended one by one, each given to the system at once. On resume, rows from after the checkpoint are cut off
+    first."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], keep_rows: int) -> None:
         """Continue a log with its first `keep_rows` rows; 0 begins it anew. A torn last row is never kept.
@@ -32,22 +32,27 @@ class CsvLog:
         """
         self.columns = columns
         self._path = path
-        header = _line(columns)
-        kept = ""
+        kept: list[bytes] = []
         if keep_rows > 0:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-            whole = [line for line in lines[1:] if line.endswith("\n")]
+            whole = path.read_bytes().split(b"\n")[1:-1] if path.exists() else []  # without header and torn row
             if len(whole) < keep_rows:
-                raise ValueError(f"{path} has {len(whole)} rows, but the checkpoint was written after {keep_rows}")
-            kept = "".join(whole[:keep_rows])
-        write_text(path, header + kept)
-        self._file = path.open("a", encoding="utf-8", newline="")
+                raise ValueError(
+                    f"{path} has {len(whole)} rows, but the checkpoint was written after {keep_rows}; put the file "
+                    "back as it was, or start a new run"
+                )
+            kept = whole[:keep_rows]
+        with written_atomically(path) as aside:
+            aside.write_bytes(_line(columns) + b"".join(row + b"\n" for row in kept))
+        # Without a buffer: what a full disk refuses would stay in it, and be refused again when the file is closed.
+        self._file = path.open("ab", buffering=0)
 
     def append(self, row: dict[str, Any]) -> None:
+        """Raises OSError naming the file, where the disk is full."""
         assert set(row) == set(self.columns), (sorted(row), sorted(self.columns))
+        left = memoryview(_line([row[column] for column in self.columns]))
         with faults_naming(self._path):
-            self._file.write(_line([row[column] for column in self.columns]))
-            self._file.flush()
+            while left:
+                left = left[self._file.write(left) :]
 
     def sync(self) -> None:
         """On disk, before a checkpoint counts on the rows."""
@@ -102,7 +107,7 @@ class LRHistory:
         self._log.close()
 
 
-def _line(values: Any) -> str:
+def _line(values: Any) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()
+    return buffer.getvalue().encode()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from rich.table import Table
 
 from trainer.candidates import find_candidates, winner
 from trainer.checkpoint import copied_weights
+from trainer.command_line import resume_command
 from trainer.loop import UpdateRule
 from trainer.phases import Phase
-from trainer.plots import plot_learning_rates, plot_loss, plot_metrics
+from trainer.plots import boxes_for_missing_letters, plot_learning_rates, plot_loss, plot_metrics
 from trainer.progress import clock
 from trainer.range_test.outcome import range_test_pictures, read_findings
 from trainer.report import shown, write_report
@@ -78,26 +79,7 @@ def write_outcome(
     history, metrics = pd.read_csv(run_dir.lr_history), pd.read_csv(run_dir.metrics)
     seconds = metrics.groupby("phase", sort=False)["seconds"].sum()
 
-    plot_learning_rates(run_dir.plots / "learning_rates.png", phases, history)
-    plot_loss(run_dir.plots / "loss.png", history)
-    plot_metrics(
-        run_dir.plots / "metrics.png",
-        metrics,
-        curves=task.curves,
-        baseline=_baseline_line(stages[0], task),
-        best_epoch=state.best["epoch"],
-    )
-    names = [phase.name for phase in phases]
-    findings = read_findings(run_dir, names)
-    pictures = {
-        **range_test_pictures(run_dir, names),
-        "Planned learning rates": run_dir.plots / "schedule.png",
-        "Learning rates, planned and used": run_dir.plots / "learning_rates.png",
-        "Loss over iterations": run_dir.plots / "loss.png",
-        f"Loss and {task.curves.axis} over epochs": run_dir.plots / "metrics.png",
-        **task.pictures(run_dir.plots, first, data.records),
-    }
-
+    findings = read_findings(run_dir, [phase.name for phase in phases])
     results = {
         "monitor": task.monitor,
         "split": splits[0],
@@ -122,18 +104,53 @@ def write_outcome(
             for detail in task.details(first, data.records)
         ],
         "warnings": warnings,
-        "commands": {"resume": f"python -m trainer resume={shlex.quote(str(run_dir.path))}"},
+        "commands": {"resume": resume_command(run_dir.path)},
         "environment": run_dir.read_environment(),
         "config": OmegaConf.to_container(composed, resolve=True),
     }
-    write_json(run_dir.results, _json_numbers(results))
+    write_json(run_dir.results, _json_numbers(results))  # before what only shows it
     write_report(
         run_dir.report,
         title=run_dir.path.name,
         results={**results, "config_yaml": OmegaConf.to_yaml(composed, resolve=True)},
-        pictures=pictures,
+        pictures=_draw(run_dir, phases, state, data, task, stages, first, history, metrics),
     )
     _print_table(stages, task, state, run_dir)
+
+
+def _draw(
+    run_dir: RunDir,
+    phases: list[Phase],
+    state: TrainState,
+    data: RunData,
+    task: Task[Any],
+    stages: list[Stage],
+    predictions: Predictions,
+    history: pd.DataFrame,
+    metrics: pd.DataFrame,
+) -> dict[str, Path]:
+    """Captions and files of the pictures, in the order of the report."""
+    assert state.best is not None
+    plots = run_dir.plots
+    with boxes_for_missing_letters():
+        plot_learning_rates(plots / "learning_rates.png", phases, history)
+        plot_loss(plots / "loss.png", history)
+        plot_metrics(
+            plots / "metrics.png",
+            metrics,
+            curves=task.curves,
+            baseline=_baseline_line(stages[0], task),
+            best_epoch=state.best["epoch"],
+        )
+        of_the_task = task.pictures(plots, predictions, data.records)
+    return {
+        **range_test_pictures(run_dir, [phase.name for phase in phases]),
+        "Planned learning rates": plots / "schedule.png",
+        "Learning rates, planned and used": plots / "learning_rates.png",
+        "Loss over iterations": plots / "loss.png",
+        f"Loss and {task.curves.axis} over epochs": plots / "metrics.png",
+        **of_the_task,
+    }
 
 
 def _stages(
@@ -201,9 +218,10 @@ def _print_table(stages: list[Stage], task: Task[Any], state: TrainState, run_di
 
 
 def _console() -> Console:
-    """Where the table goes; a file has no width of its own, and a table is cut at the 80 letters that rich assumes."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(FILE_WIDTH, console.width))
+    """Where the table goes, with units as they are written, `[m]` too. A file has no width of its own, and a table is
+    cut at the 80 letters that rich assumes."""
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(markup=False, emoji=False, width=max(FILE_WIDTH, console.width))
 
 
 def _json_numbers(value: Any) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.checkpoint import Saver
+from trainer.checkpoint import Saver, digest
 from trainer.errors import TrainingError
 from trainer.history import Logs
 from trainer.loop import Batch, StepRecord, UpdateRule, evaluate, train_steps
@@ -90,11 +88,7 @@ def set_training_modes(model: nn.Module, phase: Phase) -> None:
 
 def fingerprint(module: nn.Module) -> str:
     """Changes with any bit of the module's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest(module.state_dict())
 
 
 def run_phase(phase: Phase, state: TrainState, training: Training, *, steps_after: int) -> None:

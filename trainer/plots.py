@@ -5,7 +5,9 @@ Each function writes its picture, and returns it to be shown in a notebook.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 WIDTH_IN, DPI = 8.0, 150
 MAX_POINTS = 4000  # of a line: a picture is 1,200 px wide
 MAX_CYCLE_MARKS = 40
+LARGEST = 1e100  # value that is drawn: matplotlib finds no ticks for much larger ones, and would end the run
 MAX_MARKERS = 50  # a longer line is drawn without a marker at each of its points
 GROUP_COLORS = {"head": "#0072b2", "backbone": "#d55e00"}
 PHASE_COLORS = {"frozen": "#e4ebf3", "finetune": "#fcf3e3"}
@@ -63,7 +66,7 @@ def plot_loss(path: Path, history: pd.DataFrame) -> Figure:
     """The loss of every update in lr_history.csv, above the rates it used."""
     figure, (top, bottom) = _panels(5.2, height_ratios=(5, 3))
     skipped = history["skipped"] != 0
-    valid = history[np.isfinite(history["loss"]) & ~skipped]
+    valid = history[(history["loss"].abs() < LARGEST) & ~skipped]
     iterations, loss = valid["iteration"].to_numpy(), valid["loss"].to_numpy(float)
     window = int(np.clip(len(loss) // 40, 3, 100))
     for values, label, color, width in (
@@ -104,9 +107,9 @@ def plot_metrics(
         *((1, *line, *look) for line, look in zip(curves.lines.items(), CURVE_LOOKS, strict=False)),
     ):
         if column in metrics:
-            x, y = metrics["epoch"], metrics[column]
+            x, y = metrics["epoch"], metrics[column].where(metrics[column].abs() < LARGEST)
             panels[panel].plot(x, y, style, color=color, label=label, marker=marker, markersize=3.5)
-    if validated and baseline is not None and np.isfinite(baseline[1]):
+    if validated and baseline is not None and abs(baseline[1]) < LARGEST:
         panels[1].axhline(baseline[1], color="black", linewidth=1, linestyle="--", label=baseline[0])
     named = f"{curves.axis} ({curves.unit})" if curves.unit else curves.axis
     for axes, name in zip(panels, ("loss", named), strict=False):
@@ -116,13 +119,21 @@ def plot_metrics(
             axes.set_ylim(0, 1)
         elif not _set_log_if_wide(axes, drawn, ratio=10) and name != "loss":
             axes.set_ylim(bottom=0)
-        axes.set_ylabel(name)
+        axes.set_ylabel(name, parse_math=False)
         if best_epoch is not None:
             label = f"best (epoch {best_epoch})" if axes is panels[-1] else ""
             axes.axvline(best_epoch, color=RED, linewidth=1.2, linestyle=":", label=label)
     panels[-1].set_xlabel("epoch")
     _mark_phases(panels, *_phases_of(metrics, "epoch"))
     return _finish(figure, path)
+
+
+@contextmanager
+def boxes_for_missing_letters() -> Iterator[None]:
+    """Names in a script that the font lacks are drawn as boxes, without a warning for each letter of each picture."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        yield
 
 
 def debiased_ema(values: np.ndarray, *, beta: float) -> np.ndarray:
@@ -154,7 +165,11 @@ def _finish(figure: Figure, path: Path) -> Figure:
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     entries = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}  # once for all its lines
     columns = len(entries) if len(entries) <= 4 else 3
-    figure.legend(entries.values(), entries, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
+    legend = figure.legend(
+        entries.values(), entries, loc="outside upper left", ncols=columns, frameon=False, fontsize=9
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a unit is anything, also what is no formula
     with written_atomically(path) as aside:
         figure.savefig(aside, dpi=DPI, format="png")
     return figure

@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from trainer.loop import StepRecord
+if TYPE_CHECKING:
+    from trainer.loop import StepRecord
 
 
 class EpochProgress:

@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
-from data.loaders import Collate, FixedOrder, TrainingOrder, build_loader, iterate, updates_per_epoch
+from data.loaders import Collate, FixedOrder, TrainingOrder, build_loader, updates_per_epoch
+from data.workers import Key, ReadingError, watched_batches
 from trainer.config.run import TrainConfig
+from trainer.errors import TrainingError
 from trainer.loop import Batch
 
 
@@ -57,7 +59,7 @@ class RunData:
             stop=last_step * self.accumulation,
             weights=self.weights,
         )
-        return iterate(build_loader(self.train, order, workers=self.workers, collate=self.collate))
+        return self._batches(self.train, order, self.collate)
 
     def evaluation_batches(self, split: str, view: int = 0) -> Iterator[Batch]:
         """Every record of a split once, in table order, as it is or in another view."""
@@ -68,7 +70,17 @@ class RunData:
         order = FixedOrder(indices, self.batch_size, view=view)
         dataset = self.plain if view == 0 else self.views
         assert dataset is not None
-        return iterate(build_loader(dataset, order, workers=self.workers))
+        return self._batches(dataset, order)
+
+    def _batches(
+        self, dataset: Dataset[Any], order: Sampler[list[Key]], collate: Collate | None = None
+    ) -> Iterator[Batch]:
+        names = self.records.image_names
+        loader = build_loader(dataset, order, workers=self.workers, collate=collate, image_names=names)
+        try:
+            yield from watched_batches(loader)
+        except ReadingError as error:
+            raise TrainingError(str(error)) from error
 
 
 def run_data(

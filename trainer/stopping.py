@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
 Item = TypeVar("Item")
+STDERR = 2
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -67,8 +68,10 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if self._signum is not None or not self._patient:
+        first, self._signum = self._signum is None, signum  # known also if the exception is lost, as in a __del__
+        if not (first and self._patient):
             raise Stopped(signum, at_once=True)
-        self._signum = signum
         name = NAMES[signal.Signals(signum)]
-        print(f"\n{name}: saving after this update; {name} again leaves at once", file=sys.stderr, flush=True)
+        told = f"\n{name}: saving after this update; {name} again leaves at once\n"
+        with suppress(OSError):  # whoever read it may be gone
+            os.write(STDERR, told.encode())  # print may be what the signal interrupted

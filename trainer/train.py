@@ -19,17 +19,20 @@ from trainer.candidates import check_snapshots
 from trainer.checkpoint import Saver
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
+from trainer.config.without_effect import options_without_effect
 from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
 from trainer.loop import UpdateRule
 from trainer.mapping import check_mapping, keep_mapping
+from trainer.memory_faults import told_out_of_memory
 from trainer.outcome import write_outcome
 from trainer.phases import Limits, Phase, Training, freeze, run_phase
 from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
 from trainer.plots import plot_schedule
 from trainer.range_test.outcome import write_test_outcome
 from trainer.range_test.run import check_found, check_testable, run_range_test
+from trainer.resuming import find_checkpoint, tell_resume
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
@@ -56,7 +59,7 @@ def train(
     compute = build_compute(config.device, config.precision, config.channels_last)
     check_name(config.model.backbone)
     check_weights(config.model.backbone, config.model.weights)
-    saved = _find_checkpoint(config, run_dir)
+    saved = find_checkpoint(config, run_dir)
 
     # Data, task, model, optimizer state.
     torch.manual_seed(config.seed)
@@ -66,29 +69,34 @@ def train(
     check_snapshots(config, data, task)
     check_mapping(run_dir.labels, task.mapping)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm, config.on_nonfinite == "skip")
-    state = _build_state(config, data, compute)
+    with told_out_of_memory(config, compute):
+        state = _build_state(config, data, compute)
     if saved is not None:
         state.load(saved)
 
     # The plan: how many updates each phase makes, under which schedule. With it the run is accepted and written down.
     spent = state.seconds + state.epoch_seconds
     deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - spent
-    _grant_steps(config, state, data, rule, deadline)
+    with told_out_of_memory(config, compute):
+        _grant_steps(config, state, data, rule, deadline)
     if state.finished:
-        log.info(
-            "%s is finished: nothing was written, whatever was asked for; only more epochs go on, where the schedule "
-            "permits them",
-            run_dir.path,
+        print(  # not to the log, which is a file of the run
+            f"{run_dir.path} is finished: nothing was written, whatever was asked for; only more epochs go on, where "
+            "the schedule permits them"
         )
         return state.final_value
+    if saved is not None:
+        checkpoint.take_up(run_dir, saved)
     _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
     keep_mapping(run_dir.labels, task.mapping)
+    if config.resume is not None:
+        tell_resume(run_dir, saved)
     phases = _plan(config, state, data, task, run_dir)
-    _announce(run_dir, data, phases, plan_warnings(phases, config))
+    _announce(run_dir, data, phases, [*options_without_effect(config), *plan_warnings(phases, config)])
 
     # Training, phase by phase.
     training = _build_training(config, state, data, rule, run_dir, deadline, request)
-    with closing(training.logs):
+    with closing(training.logs), told_out_of_memory(config, compute):
         with _saved_when_stopped(state, training):
             carried_out = _run_phases(phases, config, state, saved, training, run_dir)
 
@@ -172,20 +180,6 @@ def _build_training(
     )
 
 
-def _find_checkpoint(config: TrainConfig, run_dir: RunDir) -> dict[str, Any] | None:
-    """Where a resumed run goes on: its newest checkpoint. None for a fresh run, or one that has none yet."""
-    if config.resume is None:
-        if run_dir.config.exists():
-            raise ValueError(f"{run_dir.path} already holds a run; go on with it by resume={run_dir.path}")
-        return None
-    saved = checkpoint.load(run_dir)
-    if saved is None:
-        log.info("%s has no checkpoint yet: it starts from the beginning", run_dir.path)
-    else:
-        log.info("resumed %s after update %d (%s)", run_dir.path, saved["iteration"], saved["phase"])
-    return saved
-
-
 def _write_down(run_dir: RunDir, composed: DictConfig, overrides: list[str], *, resumed: bool) -> None:
     """The config that is run, and what was typed for it: a resume adds what it changed, for the resumes after it."""
     run_dir.create()
@@ -255,6 +249,7 @@ def _enter(phase: Phase, state: TrainState, config: TrainConfig, saved: dict[str
     if state.phase == phase.name:
         if saved is not None:
             state.optimizer.load_state_dict(saved["optimizer"])
+            saved.clear()  # else it would stay in memory until the run ends
         return
     state.epochs_before = state.epochs_done
     state.phase, state.phase_step, state.monitors = phase.name, 0, []

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 # These do not alter what a finished update was, or say only where and how fast the rest is computed.
 FREE_KEYS = (
-    "resume", "data.workers", "data.cache_gb", "device", "early_stopping_epochs", "predict.tta", "on_nonfinite",
-    "max_skipped", "checkpoint.every_steps", "checkpoint.every_minutes",
+    "resume", "sweep.resume", "data.workers", "data.cache_gb", "device", "early_stopping_epochs", "predict.tta",
+    "on_nonfinite", "max_skipped", "checkpoint.every_steps", "checkpoint.every_minutes",
 )  # fmt: skip
 EPOCH_KEYS = ("phases.frozen.epochs", "phases.finetune.epochs")
 
@@ -36,7 +36,7 @@ def check_resumable(saved: DictConfig, asked: DictConfig) -> dict[str, tuple[Any
         listed = "; ".join(f"{key}: was {was}, now {now}" for key, (was, now) in refused.items())
         raise ValueError(
             f"this run can't go on under another config ({listed}). Resume without these overrides, or start "
-            f"a new run. What may change: {', '.join(FREE_KEYS[1:] + EPOCH_KEYS)}"
+            f"a new run. What may change: {', '.join(FREE_KEYS[2:] + EPOCH_KEYS)}"
         )
     return differences
 

@@ -157,6 +157,7 @@ class PhantomConfig(DataConfig, LandmarkData, LabelData):
 class CsvConfig(DataConfig, LandmarkData, LabelData):
     table: str
     root: str | None
+    allow_outside_root: bool
     pixel_spacing_mm: float | None
     label: str | None
     covariates: list[str]
@@ -185,6 +186,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
         return csv_records(
             table=Path(self.table),
             root=None if self.root is None else Path(self.root),
+            allow_outside_root=self.allow_outside_root,
             pixel_spacing_mm=self.pixel_spacing_mm,
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
@@ -198,6 +200,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
         return csv_label_records(
             table=Path(self.table),
             root=None if self.root is None else Path(self.root),
+            allow_outside_root=self.allow_outside_root,
             label=self.label,
             numeric=numeric,
             covariates=self.covariates,

@@ -161,6 +161,8 @@ def _check_labels(config: TrainConfig, task: str) -> None:
             f"model=covariate needs data.covariates, such as data.covariates=[sex], got {data.covariate_names}; "
             "model=classifier does without"
         )
+    if len(set(data.covariate_names)) < len(data.covariate_names):
+        raise ValueError(f"data.covariates={data.covariate_names} names a covariate twice; name each once")
     if config.predict.tta > 1 and not data.augmentation.moves:
         raise ValueError(
             f"predict.tta={config.predict.tta} averages views that data.augmentation turns, scales, shifts or mirrors, "

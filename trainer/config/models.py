@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.config.checks import check_choice, check_fraction, check_not_negative, check_positive
+from trainer.config.checks import check_choice, check_not_negative, check_positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,8 @@ class ModelConfig:
     dropout: float
 
     def __post_init__(self) -> None:
-        check_fraction("model.dropout", self.dropout)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout={self.dropout} must lie in 0 to 1 (1 excluded)")
 
 
 @dataclass(kw_only=True)

@@ -33,6 +33,11 @@ class CheckpointConfig:
 
 
 @dataclass(kw_only=True)
+class SweepConfig:
+    resume: bool
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     task: TaskConfig
     data: DataConfig
@@ -57,9 +62,10 @@ class TrainConfig:
     max_steps: int | None
     max_minutes: float | None
     resume: str | None
+    sweep: SweepConfig
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", self.device):
             raise ValueError(f"device={self.device} is not one of auto, cpu, mps, cuda, cuda:0, cuda:1, ...")
         check_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
         if self.precision == "fp16" and self.device == "cpu":
@@ -114,6 +120,10 @@ class TrainConfig:
             raise ValueError(
                 f"snapshots=true needs the cycles of scheduler=clr in phase {self.phase_names[-1]}, not "
                 f"scheduler={self._last_scheduler.kind}"
+            )
+        if self.max_steps is not None and self.max_steps < len(self.phase_names):
+            raise ValueError(
+                f"max_steps={self.max_steps} is less than an update for each of the {len(self.phase_names)} phases"
             )
         for name in PHASE_NAMES:
             phase = getattr(self.phases, name)

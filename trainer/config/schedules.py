@@ -171,7 +171,7 @@ class CosineConfig(SchedulerConfig):
 
     def _check(self) -> None:
         check_not_negative("scheduler.warmup_epochs", self.warmup_epochs)
-        self.build(total_steps=1_000_000, steps_per_epoch=1, monitor_mode="min")
+        self.build(total_steps=round(self.warmup_epochs) + 1, steps_per_epoch=1, monitor_mode="min")
 
     def build(self, *, total_steps: int, steps_per_epoch: int, monitor_mode: str, shortened: bool = False) -> Schedule:
         from trainer.schedules import CosineSchedule

@@ -3,53 +3,22 @@ changes over the run's scheduler and optimizer."""
 
 from __future__ import annotations
 
+import io
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError  # of OmegaConf's own parser
 
-from trainer.config.data import CsvConfig, ImageFolderConfig, PhantomConfig
-from trainer.config.label_tasks import ClassificationTaskConfig, RegressionTaskConfig
-from trainer.config.models import ClassifierConfig, CoordinatesConfig, CovariateConfig, HeatmapConfig
-from trainer.config.phases import PHASE_NAMES, AdamConfig, SgdConfig
-from trainer.config.range_test import RangeTestConfig
+from trainer.config.limits import check_values
+from trainer.config.phases import PHASE_NAMES
+from trainer.config.refusals import refusal
 from trainer.config.run import TrainConfig
-from trainer.config.schedules import (
-    ClrConfig,
-    ConstantConfig,
-    CosineConfig,
-    OneCycleConfig,
-    PlateauConfig,
-    default_lr,
-)
-from trainer.config.tasks import LandmarkTaskConfig
-
-SCHEMAS: dict[str, dict[str, type]] = {
-    "task": {
-        "landmarks": LandmarkTaskConfig,
-        "classification": ClassificationTaskConfig,
-        "regression": RegressionTaskConfig,
-    },
-    "data": {"phantom": PhantomConfig, "csv": CsvConfig, "image_folder": ImageFolderConfig},
-    "model": {
-        "heatmap": HeatmapConfig,
-        "coordinates": CoordinatesConfig,
-        "classifier": ClassifierConfig,
-        "covariate": CovariateConfig,
-        "attention_covariate": CovariateConfig,
-    },
-    "optimizer": {"adamw": AdamConfig, "adam": AdamConfig, "sgd": SgdConfig},
-    "scheduler": {
-        "clr": ClrConfig,
-        "onecycle": OneCycleConfig,
-        "cosine": CosineConfig,
-        "constant": ConstantConfig,
-        "plateau": PlateauConfig,
-    },
-    "range_test": {"on": RangeTestConfig, "only": RangeTestConfig, "off": RangeTestConfig},
-}
+from trainer.config.schedules import default_lr
+from trainer.config.schemas import SCHEMAS
 
 # Alternatives for one thing: a phase that sets one of them drops the run's others.
 STEP_SIZE_KEYS = ("step_size", "step_size_epochs")
@@ -73,54 +42,104 @@ def to_train_config(composed: DictConfig) -> TrainConfig:
     Raises:
         ValueError: one line that names the key and its value.
     """
+    try:
+        return _typed(composed)
+    except OmegaConfBaseException as error:
+        raise ValueError(refusal(error)) from None
+
+
+def read_config(path: Path) -> DictConfig:
+    """The composed config that a run saved; values only, checked again by to_train_config.
+
+    Raises:
+        ValueError: the file is no such config. A tag that would have YAML build an object is one reason.
+    """
+    text = path.read_bytes()
+    try:
+        loaded = OmegaConf.load(io.StringIO(text.decode()))
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError, RecursionError) as error:
+        where = (
+            f", line {error.problem_mark.line + 1}" if isinstance(error, MarkedYAMLError) and error.problem_mark else ""
+        )
+        reason = error.problem if isinstance(error, MarkedYAMLError) else str(error).splitlines()[0]
+        raise ValueError(f"{path}{where}: not the config that a run saves ({reason}); start a new run") from None
+    if not isinstance(loaded, DictConfig):
+        raise ValueError(f"{path}: not the config that a run saves, which has a key on each line; start a new run")
+    return loaded
+
+
+def _typed(composed: DictConfig) -> TrainConfig:
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise ValueError(f"{missing[0]} has no value; give it as {missing[0]}=VALUE")
-    resolved = OmegaConf.create(OmegaConf.to_container(composed, resolve=True))
+    plain = OmegaConf.to_container(composed, resolve=True)
+    check_values(plain)
+    resolved = OmegaConf.create(plain)
     assert isinstance(resolved, DictConfig)
     typed = _with_schemas(resolved)
     for phase in PHASE_NAMES:
         for group in ("scheduler", "optimizer"):
+            key = f"phases.{phase}.{group}"
             try:
-                laid = _lay_over(group, typed[group], typed.phases[phase][group])
-                typed.phases[phase][group] = OmegaConf.to_object(laid)
-            except (ValueError, OmegaConfBaseException) as error:
-                raise ValueError(f"phases.{phase}.{group}: {str(error).splitlines()[0]}") from None
+                typed.phases[phase][group] = OmegaConf.to_object(
+                    _lay_over(key, typed[group], typed.phases[phase][group])
+                )
+            except OmegaConfBaseException as error:
+                raise ValueError(refusal(error, below=key)) from None
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
     config = OmegaConf.to_object(typed)
     assert isinstance(config, TrainConfig)
     return config
-
-
-def read_config(path: Path) -> DictConfig:
-    """The composed config that a run saved; values only, checked again by to_train_config."""
-    loaded = OmegaConf.load(path)
-    assert isinstance(loaded, DictConfig)
-    return loaded
 
 
 def _with_schemas(values: DictConfig) -> Any:
     """`values` as structured nodes. Keys of the run's groups are checked against the dataclass that `kind` names."""
     typed = OmegaConf.structured(TrainConfig)
     for group, kinds in SCHEMAS.items():
-        typed[group] = OmegaConf.structured(kinds[values[group].kind])
+        typed[group] = OmegaConf.structured(kinds[_kind(group, values)])
     return OmegaConf.merge(typed, values)
 
 
-def _lay_over(group: str, run_wide: Any, changes: Any) -> Any:
-    """The phase's own config: the run's with the phase's changes, or the changes alone where they name another kind."""
+def _kind(group: str, values: DictConfig) -> str:
+    """The kind of a group, which comes with the group's choice and is not to be set alone."""
+    choices = ", ".join(SCHEMAS[group])
+    chosen = values.get(group)
+    if not isinstance(chosen, DictConfig) or "kind" not in chosen:
+        raise ValueError(f"{group} has no kind; choose {group}=CHOICE, one of {choices}")
+    kind, keys = chosen.kind, set(chosen)
+    if not isinstance(kind, str) or kind not in SCHEMAS[group]:
+        raise ValueError(f"{group}.kind={kind} is not one of {choices}; choose it as {group}=CHOICE")
+    own, others = (
+        [name for name, schema in SCHEMAS[group].items() if ({field.name for field in fields(schema)} == keys) == same]
+        for same in (True, False)
+    )
+    if own and kind in others:
+        raise ValueError(
+            f"{group}.kind={kind} does not come with the other keys of {group}; choose it as {group}={kind}"
+        )
+    return kind
+
+
+def _lay_over(key: str, run_wide: Any, changes: Any) -> Any:
+    """The config of `key`, a phase's own: the run's with the phase's changes, or the changes alone where they name
+    another kind."""
+    group = key.rpartition(".")[2]
+    if not isinstance(changes, DictConfig):
+        raise ValueError(
+            f"it is {changes}, but must be changes such as {key}.kind; another kind is chosen by +{group}@{key}=KIND"
+        )
     changes = OmegaConf.create(OmegaConf.to_container(changes))
     kind = changes.get("kind")
-    if kind is not None and kind not in SCHEMAS[group]:
+    if kind is not None and (not isinstance(kind, str) or kind not in SCHEMAS[group]):
         raise ValueError(f"kind={kind} is not one of {', '.join(SCHEMAS[group])}")
     if kind is not None and kind != run_wide.kind:
         laid = OmegaConf.merge(OmegaConf.structured(SCHEMAS[group][kind]), changes)
         missing = sorted(OmegaConf.missing_keys(laid))
         if missing:
-            raise ValueError(
-                f"kind={kind} lacks {missing[0]}; choose it whole with {group}@phases.<phase>.{group}={kind}"
-            )
+            raise ValueError(f"kind={kind} lacks {missing[0]}; choose it whole with +{group}@{key}={kind}")
         return laid
     laid = OmegaConf.create(OmegaConf.to_container(run_wide))
-    if any(key in changes for key in STEP_SIZE_KEYS):
+    if any(name in changes for name in STEP_SIZE_KEYS):
         laid = OmegaConf.merge(laid, dict.fromkeys(STEP_SIZE_KEYS))
     return OmegaConf.merge(OmegaConf.structured(SCHEMAS[group][run_wide.kind]), laid, changes)

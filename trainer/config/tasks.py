@@ -81,6 +81,8 @@ class LandmarkTaskConfig(TaskConfig):
             )
         if self.nme == "pair" and self.nme_landmarks is not None and self.nme_landmarks[0] == self.nme_landmarks[1]:
             raise ValueError(f"task.nme_landmarks={self.nme_landmarks} must be two different landmarks")
+        if any(number < 0 for number in self.nme_landmarks or []):
+            raise ValueError(f"task.nme_landmarks={self.nme_landmarks} counts landmarks from 0; none is negative")
         if not self.sdr_thresholds:
             raise ValueError("task.sdr_thresholds=[] must hold at least one distance")
         for threshold in self.sdr_thresholds:

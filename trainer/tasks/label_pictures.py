@@ -160,10 +160,10 @@ def plot_bland_altman(
         text = f"{label}\n{signed(height)} {unit}"
         axes.annotate(
             text, (1, height), (5, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            color=RED, fontsize=8.5, annotation_clip=False,
+            color=RED, fontsize=8.5, annotation_clip=False, parse_math=False,
         )  # fmt: skip
     axes.set_xlabel(f"mean of predicted and true {_with_unit(name, unit)}", parse_math=False)
-    axes.set_ylabel("prediction − truth" + (f" ({unit})" if unit else ""))
+    axes.set_ylabel("prediction − truth" + (f" ({unit})" if unit else ""), parse_math=False)
     _tidy(axes)
     if len(targets):
         _legend(figure, loc="outside upper left", ncols=int(WIDTH_IN / (0.5 + LETTER_IN * _letters(axes))))

@@ -1,0 +1,47 @@
+"""Texts to numbers: decimal points or decimal commas, and what to do about a text that is neither."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+LARGEST = 1e30  # in size, of what a network learns from: sums of squares of such numbers are still finite
+WITH_POINT = re.compile(r"[+-]?[0-9]*\.[0-9]+")
+WITH_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}([,.'’\s][0-9]{3})+([,.][0-9]*)?")
+ONE_WAY = "Write all numbers one way, with a decimal point and without thousands separators: 1234.5."
+
+
+def as_numbers(texts: Sequence[str], *, decimal_comma: bool) -> np.ndarray:
+    """(N,) float64, NaN where a text is no number.
+
+    With `decimal_comma`, 12,5 is 12.5; texts that have a decimal point beside others with a comma are no numbers,
+    because 1.234 may be a thousand there.
+    """
+    if decimal_comma and any("," in text for text in texts):
+        texts = [("" if "." in text and WITH_POINT.fullmatch(text) else text.replace(",", ".")) for text in texts]
+    return np.asarray(pd.to_numeric(np.array(texts, dtype=object), errors="coerce"), dtype=np.float64)
+
+
+def has_decimal_commas(texts: Iterable[str]) -> bool:
+    """Whether the numbers among these cells of a table that is separated by commas have decimal commas.
+
+    That is so where one can only be read in this way (12,5 but not 1,234, which may be a thousand), and none has a
+    decimal point.
+    """
+    found = False
+    for text in texts:
+        if "." in text and WITH_POINT.fullmatch(text):
+            return False
+        found = found or ("," in text and bool(WITH_COMMA.fullmatch(text)) and not THOUSANDS.fullmatch(text))
+    return found
+
+
+def advice_on(texts: Sequence[str], usual: str) -> str:
+    """What to do about texts that are no numbers; `usual` where nothing better is known."""
+    if any(WITH_COMMA.fullmatch(text) or THOUSANDS.fullmatch(text) or WITH_POINT.fullmatch(text) for text in texts):
+        return ONE_WAY
+    return usual

@@ -1,0 +1,28 @@
+"""Runs that SIGKILL ends at random moments, several times each: benchmarks/kill_proof.py in small."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROOF = Path(__file__).parents[1] / "benchmarks" / "kill_proof.py"
+
+
+@pytest.mark.parametrize(
+    ("case", "kills"),
+    [
+        ("0, 2, 1 workers", 4),  # forks of a process that has imported everything, and their workers
+        ("processes", 1),  # python -m trainer
+    ],
+)
+def test_runs_killed_at_random_moments_end_with_the_bits_of_an_uninterrupted_one(case: str, kills: int) -> None:
+    command = [sys.executable, str(PROOF), "--cases", case, "--kills", str(kills), "--seed", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROOF.parents[1])}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    row = re.search(rf"^\| {case} \| (\d+) \| .+ \| equal \|$", ended.stdout, re.MULTILINE)
+    assert row is not None, ended.stdout
+    assert 1 <= int(row[1]) <= kills

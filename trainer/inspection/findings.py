@@ -1,0 +1,119 @@
+"""What an inspection finds: a severity, where it is and what to do; and the exit code that all of it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.errors import MAX_LISTED
+
+SEVERITIES = ("error", "warning", "note")
+EXIT_CODES = {"error": 3, "warning": 1, "note": 0}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a finding is: a row of the data (None: none in particular), its line, image, and what is there.
+
+    `others` are more rows that it is about, such as the copies of an image.
+    """
+
+    row: int | None
+    line: int | None
+    image: str | None
+    detail: str = ""
+    others: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if self.line is None:
+            where = self.image or ""
+        else:
+            where = f"line {self.line}" + (f" ({self.image})" if self.image else "")
+        return f"{where}: {self.detail}" if where and self.detail else where or self.detail
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A landmark that a finding is about, and where it was expected (px), if anywhere in particular."""
+
+    row: int
+    landmark: int
+    wanted: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault in one source, at all its places. `kind` is a word for programs, such as unreadable-image."""
+
+    severity: str  # error | warning | note
+    kind: str
+    what: str
+    advice: str
+    source: str
+    places: list[Place]
+    marks: list[Mark]
+
+    @property
+    def rows(self) -> list[int]:
+        """All rows it is about, each once."""
+        return list(dict.fromkeys(row for p in self.places if p.row is not None for row in (p.row, *p.others)))
+
+    @property
+    def lines(self) -> list[str]:
+        """What is wrong and in which file; where, the first five and how many more; what to do."""
+        shown = [str(place) for place in self.places[:MAX_LISTED]]
+        shown += [f"and {len(self.places) - MAX_LISTED} more"] if len(self.places) > MAX_LISTED else []
+        return [f"{self.source}: {self.what}", *shown, *([self.advice] if self.advice else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        places = [{"line": place.line, "image": place.image, "detail": place.detail} for place in self.places]
+        return {
+            "severity": self.severity,
+            "kind": self.kind,
+            "what": self.what,
+            "source": self.source,
+            "places": places,
+            "advice": self.advice,
+        }
+
+
+@dataclass
+class Findings:
+    """All findings of an inspection; `add` is how they come in."""
+
+    source: str
+    found: list[Finding] = field(default_factory=list)
+
+    def add(
+        self,
+        severity: str,
+        kind: str,
+        what: str,
+        *,
+        places: Sequence[Place] = (),
+        advice: str = "",
+        marks: Sequence[Mark] = (),
+    ) -> None:
+        assert severity in SEVERITIES
+        self.found.append(Finding(severity, kind, what, advice, Path(self.source).name, list(places), list(marks)))
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def sorted(self) -> list[Finding]:
+        """The worst first."""
+        return sorted(self.found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+    def count(self, severity: str) -> int:
+        return sum(finding.severity == severity for finding in self.found)
+
+    @property
+    def exit_code(self) -> int:
+        return max((EXIT_CODES[finding.severity] for finding in self.found), default=0)
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """1 image, 2 images."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"

@@ -1,0 +1,246 @@
+"""Tables as far as they can be read: a fault in one cell is noted, and the rest of the table is gone on with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from data.cells import MISSING, Cells, read_cells, read_numbers
+from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, nearest, quoted
+from data.image_paths import ImageFinder
+from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, SPLIT_WORDS, read_image_rows, require_image_column
+from data.labels import LABEL_COLUMNS, NO_LABEL
+from data.numbers import as_numbers
+from data.point_columns import point_columns, read_points
+from data.tables import SPACING_COLUMNS
+from trainer.config.data import CsvConfig
+from trainer.inspection.findings import Findings, Place, counted
+from trainer.inspection.subject import Subject
+
+
+def table_subject(data: CsvConfig, task: str, findings: Findings) -> Subject:
+    """The rows of a table for a task: landmarks, classification or regression.
+
+    Raises DataError where there is no table to look into: no file, no text, no rows, rows of different length.
+    """
+    cells = read_cells(Path(data.table))
+    names, paths = _images(cells, data, findings)
+    subject = Subject(
+        source=cells.path,
+        names=names,
+        lines=cells.lines,
+        paths=paths,
+        splits=_splits(cells, findings),
+        splits_given=cells.column(SPLIT_COLUMNS) is not None,
+        groups=_groups(cells, findings),
+        cells=cells,
+    )
+    if task == "landmarks":
+        _add_points(subject, cells, findings)
+        _add_spacing(subject, cells, data.pixel_spacing_mm, findings)
+    else:
+        _add_labels(subject, cells, data.label, findings, numeric=task == "regression")
+        _add_covariates(subject, cells, data.covariates, findings)
+    return subject
+
+
+def _images(cells: Cells, data: CsvConfig, findings: Findings) -> tuple[list[str], list[Path | None]]:
+    """Names as written and where the files are, None where there is none that may be read."""
+    try:
+        column = require_image_column(cells)
+    except DataError as error:
+        findings.add("error", "no-image-column", _without_path(error, cells.path))
+        return [""] * len(cells.rows), [None] * len(cells.rows)
+    root = None if data.root is None else Path(data.root)
+    names = [row[column] for row in cells.rows]
+    try:
+        return names, list(read_image_rows(cells, root, allow_outside_root=data.allow_outside_root).images)
+    except DataError:  # of an image, a split or a group: what is told is looked for below, row by row
+        pass
+    finder = ImageFinder(cells.path, root, allow_outside_root=data.allow_outside_root)
+    paths = [finder.locate(name) for name in names]
+    if lost := [row for row, path in enumerate(paths) if path is None]:
+        told: list[Place] = []
+        for row in lost:  # only what is shown is searched for near names: a wrong root loses every row
+            near = (did_you_mean(Path(folder, names[row])) for folder in finder.folders if len(told) < MAX_LISTED)
+            detail = f"not found{next(filter(None, near), '')}" if names[row] else "no name in the image column"
+            told.append(Place(row, cells.lines[row], names[row] or None, detail))
+        findings.add(
+            "error",
+            "missing-image",
+            f"{counted(len(lost), 'image')} of {len(names)} not found in the image root",
+            places=told,
+            advice=f"Looked in {enumerated(finder.folders)}; mend the names, or set data.root.",
+        )
+    return names, paths
+
+
+def _splits(cells: Cells, findings: Findings) -> np.ndarray:
+    """(N,) train, val or test; "" where the word is none of them or there is no column."""
+    column = cells.column(SPLIT_COLUMNS)
+    if column is None:
+        return np.full(len(cells.rows), "", dtype="<U5")
+    words = [row[column] for row in cells.rows]
+    if unknown := [row for row, word in enumerate(words) if word.lower() not in SPLIT_WORDS]:
+        findings.add(
+            "error",
+            "unknown-split",
+            f"{counted(len(unknown), 'row')} with an unknown split",
+            places=[Place(row, cells.lines[row], None, f"{quoted(words[row])} is no split") for row in unknown],
+            advice=f"Write one of {enumerated(SPLIT_WORDS)}.",
+        )
+    return np.array([SPLIT_WORDS.get(word.lower(), "") for word in words], dtype="<U5")
+
+
+def _groups(cells: Cells, findings: Findings) -> list[str] | None:
+    column = cells.column(GROUP_COLUMNS)
+    if column is None:
+        return None
+    words = [row[column] for row in cells.rows]
+    if empty := [row for row, word in enumerate(words) if not word]:
+        findings.add(
+            "error",
+            "missing-group",
+            f"{counted(len(empty), 'row')} without a group",
+            places=[Place(row, cells.lines[row], None, f"column {cells.header[column]} is empty") for row in empty],
+            advice="Give every row its group, or take the column out.",
+        )
+    return words
+
+
+def _add_points(subject: Subject, cells: Cells, findings: Findings) -> None:
+    try:
+        names, columns, numbered = point_columns(cells)
+    except DataError as error:
+        findings.add("error", "point-columns", _without_path(error, cells.path))
+        return
+    listed = cells.path.parent / "landmark_names.txt"
+    if numbered and listed.is_file():
+        lines = listed.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+        given = [re.sub(r"^[0-9]+[\s,]+", "", line.strip()) for line in lines if line.strip()]
+        if len(given) == len(names):
+            names = given
+    subject.landmark_names = names
+    subject.points = np.full((len(cells.rows), len(names), 2), np.nan)
+    rows, points = _rows_that_read(
+        cells, lambda part: read_points(part, columns), "unreadable-points", "points that cannot be read", findings
+    )
+    if points is not None:
+        subject.points[rows] = points
+    subject.unread = set(range(len(subject))) - set(rows)
+
+
+def _add_spacing(subject: Subject, cells: Cells, default_mm: float | None, findings: Findings) -> None:
+    column = cells.column(SPACING_COLUMNS)
+    spacing_mm = np.full(len(cells.rows), np.nan)
+    if column is not None:
+        rows, values = _rows_that_read(
+            cells,
+            lambda part: read_numbers(part, [column])[:, 0],
+            "unreadable-spacing",
+            "a pixel spacing that cannot be read",
+            findings,
+        )
+        if values is not None:
+            spacing_mm[rows] = values
+        if bad := np.flatnonzero(spacing_mm <= 0).tolist():
+            findings.add(
+                "error",
+                "impossible-spacing",
+                f"{counted(len(bad), 'row')} with a pixel spacing that is not above 0",
+                places=[subject.place(row, f"{spacing_mm[row]:g} mm/px") for row in bad],
+                advice="Spacing is mm per pixel; leave the cell empty if it is unknown.",
+            )
+            spacing_mm[bad] = np.nan
+    subject.spacing_mm = spacing_mm if default_mm is None else np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
+
+
+def _add_labels(subject: Subject, cells: Cells, label: str | None, findings: Findings, *, numeric: bool) -> None:
+    column = cells.column(LABEL_COLUMNS if label is None else [label.strip().lower()])
+    if column is None:
+        wanted = f"column {quoted(label)}{nearest(label, cells.header)}" if label else "label column"
+        findings.add(
+            "error",
+            "no-label-column",
+            f"{cells.path.name}: line {cells.header_line} has no {wanted}, only {enumerated(cells.header)}",
+            advice=f"Set data.label to a column's name, or call it one of {enumerated(LABEL_COLUMNS)}.",
+        )
+        return
+    subject.target_name = cells.header[column]
+    words = [row[column] for row in cells.rows]
+    missing = [row for row, word in enumerate(words) if word.lower() in NO_LABEL]
+    if missing:
+        findings.add(
+            "error",
+            "missing-label",
+            f"{counted(len(missing), 'row')} without a label",
+            places=[subject.place(row, f"column {subject.target_name} is empty") for row in missing],
+            advice="Give every row its label, or delete the row.",
+        )
+    if not numeric:
+        subject.classes = ["" if word.lower() in NO_LABEL else word for word in words]
+        return
+    subject.numbers = as_numbers(words, decimal_comma=cells.decimal_comma)
+    bad = [row for row in np.flatnonzero(~np.isfinite(subject.numbers)).tolist() if row not in set(missing)]
+    subject.numbers = np.where(np.isfinite(subject.numbers), subject.numbers, np.nan)
+    if bad:
+        findings.add(
+            "error",
+            "label-no-number",
+            f"{counted(len(bad), 'label')} of {len(words)} that are no number",
+            places=[subject.place(row, quoted(words[row])) for row in bad],
+            advice="Regression needs a finite number such as 12.5; task=classification learns words.",
+        )
+
+
+def _add_covariates(subject: Subject, cells: Cells, names: list[str], findings: Findings) -> None:
+    subject.covariates = {}
+    for name in names:
+        column = cells.column([name.strip().lower()])
+        if column is None:
+            findings.add(
+                "error",
+                "no-covariate-column",
+                f"{cells.path.name}: line {cells.header_line} has no column {quoted(name)}"
+                f"{nearest(name, cells.header)}, only {enumerated(cells.header)}",
+                advice="Mend data.covariates.",
+            )
+            continue
+        words = [row[column] for row in cells.rows]
+        subject.covariates[cells.header[column]] = ["" if word.lower() in MISSING else word for word in words]
+
+
+def _rows_that_read(
+    cells: Cells, read: Callable[[Cells], np.ndarray], kind: str, what: str, findings: Findings
+) -> tuple[list[int], np.ndarray | None]:
+    """The rows that `read` takes and what it makes of them; each way in which it refuses the others is a finding."""
+    everything = list(range(len(cells.rows)))
+    try:
+        return everything, read(cells)
+    except DataError:
+        pass
+    good: list[int] = []
+    refused: dict[str, list[Place]] = {}
+    for row in everything:
+        line = cells.lines[row]
+        try:
+            read(_part(cells, [row]))
+            good.append(row)
+        except DataError as error:
+            fault, _, advice = _without_path(error, cells.path).rpartition(". ")
+            place = Place(row, line, None, fault.replace(f"line {line}, ", ""))
+            refused.setdefault(advice, []).append(place)  # the advice tells the kinds of fault apart
+    for advice, places in refused.items():
+        findings.add("error", kind, f"{counted(len(places), 'row')} with {what}", places=places, advice=f"{advice}.")
+    return good, read(_part(cells, good)) if good else None
+
+
+def _part(cells: Cells, rows: list[int]) -> Cells:
+    return cells._replace(rows=[cells.rows[row] for row in rows], lines=[cells.lines[row] for row in rows])
+
+
+def _without_path(error: DataError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ").rstrip(".")
