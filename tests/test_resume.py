@@ -22,8 +22,8 @@ NO_CYCLE = tuple(text for text in SMALL if not text.startswith("scheduler."))
 OF_PHANTOMS = ("data.num", "data.height", "data.width")
 TESTS = ("range_test=on", "range_test.num_steps=20", "range_test.skip_start=1", "range_test.skip_end=1")
 # What draws random numbers, spans updates or remembers, each with the checks at which its parts end. An epoch has three
-# checks for its updates and one before the only batch of its validation, where a part of one check gets nothing done:
-# so one is followed by a two.
+# checks for its updates and one before each batch of its validation (two in batches of 2, else one), where a part gets
+# nothing done, so a greater number follows.
 CASES = {
     "augmentation, dropout, moving average, accumulation, bf16, one cycle": (
         (
@@ -36,7 +36,7 @@ CASES = {
             "scheduler=onecycle",
             "scheduler.cycle_momentum=true",
         ),
-        (1, 2),
+        (1, 3),
     ),
     "plateau, early stopping": (
         (*NO_CYCLE, "scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "early_stopping_epochs=1"),
