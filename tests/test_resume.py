@@ -20,7 +20,9 @@ from trainer.train import train
 SMALL = (*TINY, "task.num_overlays=1")
 NO_CYCLE = tuple(text for text in SMALL if not text.startswith("scheduler."))
 OF_PHANTOMS = ("data.num", "data.height", "data.width")
-TESTS = ("range_test=on", "range_test.num_steps=20", "range_test.skip_start=1", "range_test.skip_end=1")
+# Explicit rates, so that a run goes on whatever its short test finds.
+RATES = ("scheduler.base_lr=1e-4", "scheduler.max_lr=3e-3")
+TESTS = ("range_test=on", "range_test.num_steps=24", "range_test.skip_start=2", "range_test.skip_end=2", *RATES)
 # What draws random numbers, spans updates or remembers, each with the checks at which its parts end. An epoch has three
 # checks for its updates and one before each batch of its validation (two in batches of 2, else one), where a part gets
 # nothing done, so a greater number follows.
@@ -42,7 +44,7 @@ CASES = {
         (*NO_CYCLE, "scheduler=plateau", "scheduler.patience=0", "optimizer=sgd", "early_stopping_epochs=1"),
         (3, 2),
     ),
-    "range tests, which start again": ((*SMALL, *TESTS, "model.dropout=0.2"), (7, 25)),
+    "range tests, which start again": ((*SMALL, *TESTS, "model.dropout=0.2"), (7, 29)),
     "mixup and balance": (
         (*TINY_LABELS, "task=classification", "task.num_samples=0", "data.mixup=0.3", "data.balance=true"),
         (4, 3),
