@@ -148,7 +148,7 @@ def test_everything_that_may_not_change_is_named(tiny_run: RunDir, tmp_path: Pat
         "seed: was 0, now 1",
         "data.split_seed: was 0, now 3",
         "model.dropout: was 0.0, now 0.5",
-        "phases.frozen.scheduler.max_lr: was 0.003, now 0.01",
+        "; scheduler.max_lr: was 0.003, now 0.01",
     ):
         assert told in ended.err
     assert "data.workers: was" not in ended.err
