@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from trainer.config.store import to_train_config
 from trainer.run_dir import RunDir
 from trainer.stopping import Stopped, StopRequest
 from trainer.train import train
+
+MOST_PARTS = 40
 
 
 class StopAt(StopRequest):
@@ -41,11 +42,11 @@ def run_in_parts(path: Path, settings: Sequence[str], checks: Sequence[int], wor
     A part may have another number of workers than the one before it.
     """
     composed = compose(*settings)
-    for part in itertools.count():
+    for part in range(MOST_PARTS):
         composed.data.workers = workers[part % len(workers)]
         if _run(path, composed, list(settings), StopAt(checks[part % len(checks)])):
             return part + 1
-    raise AssertionError("unreachable")
+    raise AssertionError(f"not at its end after {MOST_PARTS} parts: {checks} are too few checks to get on")
 
 
 def _run(path: Path, composed: DictConfig, overrides: list[str], request: StopRequest | None) -> bool:

@@ -43,7 +43,7 @@ def array_bytes() -> bytes:
         (zip_bytes("a.txt"), "a zip archive"),
         (zip_bytes("[Content_Types].xml"), "an Excel workbook (.xlsx)"),
         (zip_bytes("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"), "an OpenDocument file"),
-        (gzip.compress(b"text"), "a gzip archive"),
+        (gzip.compress(b"text", mtime=0), "a gzip archive"),
         (array_bytes(), "a NumPy array"),
         (b"<svg/>", "an SVG drawing"),
         (b"\n<!DOCTYPE HTML>", "a web page (HTML)"),

@@ -19,8 +19,8 @@ import pytest
 from conftest import TINY, start_command
 from faults import Ended, run_main
 from test_command import TELL_TORCH
-from test_resume import assert_same_run
 
+from benchmarks.killed_runs import differences
 from trainer.config.store import read_config
 from trainer.output_dirs import new_folder, register_output_dirs
 from trainer.run_dir import RunDir
@@ -97,7 +97,7 @@ def test_a_sweep_killed_in_its_second_job_goes_on_and_equals_an_uninterrupted_on
     assert sweep_of(cut) == sweep
     for number in range(2):
         one, other = job_of(sweep, number), job_of(sweep_of(whole), number)
-        assert_same_run(one, other)
+        assert differences(one, other) == []
         assert outcome_of(sweep, number) == outcome_of(sweep_of(whole), number)
         assert one.config.read_bytes() == other.config.read_bytes()
         assert "sweep.resume" not in one.environment.read_text()
