@@ -1,7 +1,6 @@
 """Whole tiny runs with classes and numbers: what they leave, what a resume holds them to, what covariates are worth."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -172,16 +171,15 @@ def test_a_mapping_that_is_no_object_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_takes_no_option_and_stays_as_it_is(
-    numbers_run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    numbers_run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copied = copy_of(numbers_run, tmp_path)
     before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()}
     given = [*NUMBERS, *TINY_LABELS, "predict.tta=4", f"resume={copied.path}"]
     composed = compose(*given)
-    with caplog.at_level(logging.INFO):
-        train(to_train_config(composed), copied, composed, given)
+    train(to_train_config(composed), copied, composed, given)
     assert {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()} == before
-    assert "is finished: nothing was written" in caplog.text
+    assert "is finished: nothing was written" in capsys.readouterr().out
 
 
 def test_the_table_at_the_end_is_whole_in_a_file() -> None:

@@ -61,7 +61,7 @@ def run(composed: DictConfig) -> float | None:
         fail(error)
     except FAULTS as error:
         message = fault_message(error)
-        if isinstance(error, TRAINING_FAULTS) and run_dir.last_checkpoint.exists():
+        if isinstance(error, TRAINING_FAULTS) and run_dir.config.exists():
             message += f"; go on with: {resume_command(run_dir.path)}"
         run_dir.note_fault(message)
         fail(error, message)
