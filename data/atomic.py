@@ -18,6 +18,7 @@ def written_atomically(path: Path, previous: Path | None = None) -> Iterator[Pat
         OSError: names `path`, not the temporary file.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    linked = path.with_name(f".{path.name}.{os.getpid()}.link")
     with faults_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -25,10 +26,15 @@ def written_atomically(path: Path, previous: Path | None = None) -> Iterator[Pat
             with aside.open("rb") as file:
                 os.fsync(file.fileno())
             if previous is not None and path.exists():
-                path.replace(previous)
+                try:
+                    os.link(path, linked)  # not moved: at no moment is there no file at `path`
+                    linked.replace(previous)
+                except OSError:  # a file system without links
+                    path.replace(previous)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+            linked.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

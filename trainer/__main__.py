@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.arguments import check_arguments
-from trainer.command_line import resume_command
+from trainer.command_line import resume_command, without_resume_of
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
 from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
@@ -67,9 +67,8 @@ def run(composed: DictConfig) -> float | None:
         fail(error, message)
     except Stopped as stopped:
         if not run_dir.config.exists():
-            run_dir.note_fault("")
             print(f"\nstopped by {stopped} before training began", file=sys.stderr)
-        elif stopped.at_once and not run_dir.last_checkpoint.exists():
+        elif stopped.at_once and not run_dir.has_checkpoint:
             print(f"\nstopped by {stopped} before the first checkpoint", file=sys.stderr)
         else:
             print(f"\nstopped by {stopped}; go on with: {resume_command(run_dir.path)}", file=sys.stderr)
@@ -109,14 +108,8 @@ def _run_in_sweep(composed: DictConfig, run_dir: RunDir) -> float:
         raise
     except FAULTS as error:
         message = fault_message(error)
-        if not run_dir.config.exists():
-            run_dir.note_fault(message)
         job.note_failure(overrides, message, exit_code(error))
         log.error("%s: %s", run_dir.path.name, message)
-        raise
-    except Stopped:
-        if not run_dir.config.exists():
-            run_dir.note_fault("")
         raise
 
 
@@ -140,12 +133,11 @@ def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
     environment = run_dir.read_environment()
     if os.path.isdir(environment["folder"]):
         os.chdir(environment["folder"])  # relative paths mean what they meant when the run began
-    overrides = [text for text in typed if not text.startswith("resume=")]
+    overrides = without_resume_of(typed)
     if overrides:
         asked = hydra.compose("config", overrides=[*environment["overrides"], *overrides])
         to_train_config(asked)
-        for key, (was, now) in check_resumable(saved, asked).items():
-            log.info("resumed with %s=%s (was %s)", key, now, was)
+        check_resumable(saved, asked)
     asked.resume = str(run_dir.path)
     return asked
 

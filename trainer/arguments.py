@@ -15,6 +15,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """Raises ValueError for an option that is not there, or lacks its value."""
     parser = get_args_parser()
     parser.exit_on_error = False
+    parser.allow_abbrev = False  # of an ambiguous short form argparse prints its usage and ends
     try:
         unknown = parser.parse_known_args(arguments)[1]
     except argparse.ArgumentError as error:

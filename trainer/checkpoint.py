@@ -7,6 +7,7 @@ import logging
 import pickle
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from trainer.state import TrainState
 
 log = logging.getLogger(__name__)
 
-VERSION = 4  # of what a checkpoint holds
+VERSION = 5  # of what a checkpoint holds
 COST = 0.01  # share of the time that saving may take where nothing else was asked for
 DIGEST = "sha256"  # key in the metadata of best.safetensors
 
@@ -34,14 +35,24 @@ class Saver:
     Args:
         every_steps, every_minutes: how often `save_if_due` saves, in updates and in minutes since the last time. With
             neither, as often as it costs a hundredth of the time.
+        digests: of the weights files that the run has so far, by name.
     """
 
-    def __init__(self, run_dir: RunDir, logs: Logs, *, every_steps: int | None, every_minutes: float | None) -> None:
+    def __init__(
+        self,
+        run_dir: RunDir,
+        logs: Logs,
+        *,
+        every_steps: int | None,
+        every_minutes: float | None,
+        digests: Mapping[str, str],
+    ) -> None:
         self.run_dir = run_dir
         self.logs = logs
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self._weights: dict[Path, dict[str, Tensor]] = {}  # not on disk yet
+        self._digests = dict(digests)
         self._seconds = 0.0  # that the last save took
         self._saved_at = time.perf_counter()
         self._saved_iteration = 0
@@ -62,7 +73,9 @@ class Saver:
             # New weights are in the checkpoint too: a process that is killed before they have a file of their own
             # leaves them there, and no file holds weights that the checkpoint does not know of.
             new_weights = {path.name: tensors for path, tensors in self._weights.items()}
-            _write(aside, {"version": VERSION, "new_weights": new_weights, **state.state_dict()})
+            self._digests |= {name: digest(tensors) for name, tensors in new_weights.items()}
+            added = {"version": VERSION, "new_weights": new_weights, "digests": self._digests}
+            _write(aside, {**added, **state.state_dict()})
         for path, tensors in self._weights.items():
             write_weights(path, tensors)
         self._weights.clear()
@@ -106,13 +119,21 @@ def load(run_dir: RunDir) -> dict[str, Any] | None:
 def take_up(run_dir: RunDir, saved: dict[str, Any]) -> None:
     """Make the checkpoint that was loaded the run's last one, beside the weights that it counts on.
 
+    Where an older checkpoint takes the place of a broken one, the best weights may be those of an epoch that it does
+    not know of: then `saved` is left without a best epoch, and the best of those to come counts.
+
     Raises:
-        ValueError: the best weights are lost.
+        ValueError: weights are lost.
     """
     for name, tensors in saved["new_weights"].items():
         write_weights(run_dir.last_checkpoint.with_name(name), tensors)
-    if saved["best"] is not None and run_dir.best_weights.name not in saved["new_weights"]:
-        read_weights(run_dir.best_weights)
+    for name, expected in saved["digests"].items():
+        path = run_dir.last_checkpoint.with_name(name)
+        if name not in saved["new_weights"] and digest(read_weights(path)) != expected:
+            if path != run_dir.best_weights:
+                raise ValueError(f"{path} is of another run; put this run's own back, or start a new run")
+            log.warning("%s is of an epoch after %s: the best of the epochs to come counts", path, saved["file"])
+            saved["best"] = None
     if saved["file"] != run_dir.last_checkpoint:
         # A broken one must not become the previous one, when the next is saved.
         saved["file"].replace(run_dir.last_checkpoint)
@@ -151,7 +172,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (OSError, safetensors.SafetensorError) as error:
         fault = f"can't be read ({_first_line(error)})"
     if fault is not None:
-        raise ValueError(f"{path} {fault}: the best weights of this run; put the file back, or start a new run")
+        raise ValueError(f"{path} {fault}: weights that this run needs; put the file back, or start a new run")
     return tensors
 
 
@@ -177,11 +198,13 @@ def _read(path: Path) -> dict[str, Any]:
     """Raises ValueError saying what is wrong with the file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:  # torch itself doesn't look at the checksums that it wrote
+            # torch itself neither looks at the checksums that it wrote nor doubts the entries' attributes.
+            odd = any(info.compress_type != zipfile.ZIP_STORED or info.external_attr for info in archive.infolist())
+            if odd or archive.testzip() is not None:
                 raise ValueError("is damaged")
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         version = saved["version"]
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError):
         raise ValueError("is cut short, or no checkpoint") from None
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError) as error:
         raise ValueError(f"can't be read ({_first_line(error)})") from None

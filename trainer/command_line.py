@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@?|\-]+")
@@ -12,6 +13,11 @@ PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@?|\-]+")
 def resume_command(run_dir: Path) -> str:
     """What goes on with the run."""
     return f"python -m trainer {shlex.quote(override('resume', str(run_dir)))}"
+
+
+def without_resume_of(overrides: Iterable[str]) -> list[str]:
+    """The overrides but for resume=DIR."""
+    return [text for text in overrides if not text.lstrip("+").startswith("resume=")]
 
 
 def override(key: str, value: str) -> str:

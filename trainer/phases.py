@@ -216,11 +216,11 @@ def _describe_fault(record: StepRecord, phase: Phase, state: TrainState, trainin
     rates = ", ".join(f"{group} {rate:.3g}" for group, rate in record.rates.items())
     last = f"{state.last_loss:.4g}" if math.isfinite(state.last_loss) else "none"
     names = training.data.records.image_names
-    row = f", the {state.faults_in_a_row}th in a row" if state.faults_in_a_row > 1 else ""
+    row = f", {state.faults_in_a_row} in a row" if state.faults_in_a_row > 1 else ""
+    skip = "" if training.rule.skips_nonfinite else "go on with on_nonfinite=skip, which leaves such updates out, or "
     return (
         f"loss {record.loss} and gradient norm {record.grad_norm} at update {record.iteration}{row} "
         f"({phase.name} step {record.phase_step}; rates: {rates}; last finite loss: {last}). "
         f"Images: {', '.join(names[index] for index in record.indices)}. "
-        "The last checkpoint is kept: go on from it with on_nonfinite=skip, which leaves such updates out, or start "
-        "anew with a lower scheduler.max_lr, a smaller clip_norm or precision=fp32"
+        f"To go further, {skip}start anew with a lower scheduler.max_lr, a smaller clip_norm or precision=fp32"
     )

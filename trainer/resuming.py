@@ -22,6 +22,8 @@ def find_checkpoint(config: TrainConfig, run_dir: RunDir) -> dict[str, Any] | No
     if config.resume is None:
         if run_dir.config.exists():
             raise ValueError(f"{run_dir.path} already holds a run; go on with it by resume={run_dir.path}")
+        if run_dir.splits.exists():
+            raise ValueError(f"{run_dir.splits} is there, of another run; take it away, or choose another folder")
         return None
     return checkpoint.load(run_dir)
 

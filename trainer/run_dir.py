@@ -9,6 +9,8 @@ from typing import Any
 
 from data.atomic import HALF_WRITTEN, written_atomically
 
+ENVIRONMENT_KEYS = {"folder", "overrides", "threads", "devices", "versions"}  # that going on with a run needs
+
 
 class RunDir:
     """The folder that holds all of a run."""
@@ -73,6 +75,10 @@ class RunDir:
         return self.path / "checkpoints" / "previous.pt"
 
     @property
+    def has_checkpoint(self) -> bool:
+        return self.last_checkpoint.exists() or self.previous_checkpoint.exists()
+
+    @property
     def best_weights(self) -> Path:
         return self.path / "checkpoints" / "best.safetensors"
 
@@ -94,24 +100,33 @@ class RunDir:
         """Make the folders, and take away what a killed process left half written."""
         for folder in (self.plots, self.last_checkpoint.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.plots, self.last_checkpoint.parent):
-            for half in folder.glob(HALF_WRITTEN):
-                half.unlink()
+        for half in self.path.rglob(HALF_WRITTEN):
+            half.unlink()
 
     def note_fault(self, message: str) -> None:
-        """Put a fault at the end of the log; or, where the run never began, take away the folder made for it."""
+        """Put a fault at the end of the log of a run that has begun."""
         if self.config.exists():
             with suppress(OSError), (self.path / "train.log").open("a", encoding="utf-8") as file:  # told on stderr too
                 file.write(f"error: {message}\n")
-            return
-        for begun in (self.splits, self.path / "train.log", self.lock):
-            begun.unlink(missing_ok=True)
-        if self.path.is_dir() and not any(self.path.iterdir()):
+
+    def remove(self) -> None:
+        """Take away what is made before a run begins, and the folder if it held nothing else."""
+        for made in (self.splits, self.path / "train.log", self.lock):
+            made.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
             self.path.rmdir()
 
     def read_environment(self) -> dict[str, Any]:
-        environment: dict[str, Any] = json.loads(self.environment.read_text(encoding="utf-8"))
-        return environment
+        """Raises ValueError, naming the file, where it is not as a run wrote it."""
+        try:
+            environment = json.loads(self.environment.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.environment} is damaged ({error}); put it back, or start a new run") from None
+        lacking = ENVIRONMENT_KEYS - set(environment if isinstance(environment, dict) else ())
+        if lacking:
+            lost = ", ".join(sorted(lacking))
+            raise ValueError(f"{self.environment} is damaged (it lacks {lost}); put it back, or start a new run")
+        return dict(environment)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from trainer.run_dir import RunDir
 
@@ -22,10 +22,13 @@ class RunInUseError(ValueError):
 def locked(run_dir: RunDir) -> Iterator[None]:
     """Hold the run directory. The lock goes with the process, however it ends, and its workers don't inherit it.
 
+    Where the directory was empty and no run began in it, it is taken away in the end.
+
     Raises:
         RunInUseError: a living process holds it.
     """
     run_dir.path.mkdir(parents=True, exist_ok=True)
+    was_empty = not any(path != run_dir.lock for path in run_dir.path.iterdir())
     with run_dir.lock.open("a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -35,10 +38,15 @@ def locked(run_dir: RunDir) -> Iterator[None]:
             raise RunInUseError(f"{run_dir.path} is in use by {holder}; wait until it ends, or stop it") from None
         except OSError as error:
             log.warning("%s can't be locked here (%s): let no two processes train in it", run_dir.path, error.strerror)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
+        with suppress(OSError):  # a full disk: who holds the lock is told, but is not what locks
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
+            file.flush()
         try:
             yield
         finally:
-            file.truncate(0)
+            if was_empty and not run_dir.config.exists():
+                run_dir.remove()
+            else:
+                with suppress(OSError):
+                    file.truncate(0)

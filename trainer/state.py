@@ -135,7 +135,7 @@ def random_state() -> dict[str, Any]:
 def set_random_state(saved: dict[str, Any]) -> None:
     torch.set_rng_state(saved["cpu"])
     if torch.cuda.is_available() and saved["cuda"]:
-        torch.cuda.set_rng_state_all(saved["cuda"])
+        torch.cuda.set_rng_state_all(saved["cuda"][: torch.cuda.device_count()])
 
 
 class Snapshot:

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from trainer.run_dir import write_json
 
@@ -84,8 +85,9 @@ def without_resume(overrides: Iterable[str]) -> list[str]:
 
 def typed_for(overrides: Any) -> list[str]:
     """What of Hydra's record of a command (hydra.overrides) decides which jobs it has, in which order."""
-    of_sweeper = [text for text in overrides.hydra if text.lstrip("+").startswith(("hydra.sweeper", "hydra/sweeper"))]
-    return [*of_sweeper, *without_resume(overrides.task)]
+    typed: Any = OmegaConf.to_container(overrides, resolve=False)  # ${...} as they stand
+    of_sweeper = [text for text in typed["hydra"] if text.lstrip("+").startswith(("hydra.sweeper", "hydra/sweeper"))]
+    return [*of_sweeper, *without_resume(typed["task"])]
 
 
 def find_sweep(typed: list[str]) -> Path:
@@ -148,7 +150,7 @@ def _typed_in(folder: Path) -> list[str] | None:
     """None where the record can't be read."""
     try:
         return typed_for(OmegaConf.select(_record(folder), "hydra.overrides"))
-    except (yaml.YAMLError, AttributeError, AssertionError):
+    except (yaml.YAMLError, OmegaConfBaseException, AssertionError, LookupError, TypeError, ValueError):
         return None
 
 

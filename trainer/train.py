@@ -17,6 +17,8 @@ from models.weights import check_weights
 from trainer import checkpoint
 from trainer.candidates import check_snapshots
 from trainer.checkpoint import Saver
+from trainer.command_line import without_resume_of
+from trainer.config.changes import differing_keys
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
 from trainer.config.without_effect import options_without_effect
@@ -87,6 +89,7 @@ def train(
         return state.final_value
     if saved is not None:
         checkpoint.take_up(run_dir, saved)
+        state.best = saved["best"]
     _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
     keep_mapping(run_dir.labels, task.mapping)
     if config.resume is not None:
@@ -95,7 +98,7 @@ def train(
     _announce(run_dir, data, phases, [*options_without_effect(config), *plan_warnings(phases, config)])
 
     # Training, phase by phase.
-    training = _build_training(config, state, data, rule, run_dir, deadline, request)
+    training = _build_training(config, state, data, rule, run_dir, deadline, request, saved)
     with closing(training.logs), told_out_of_memory(config, compute):
         with _saved_when_stopped(state, training):
             carried_out = _run_phases(phases, config, state, saved, training, run_dir)
@@ -139,11 +142,13 @@ def _run_phases(
     for position in range(first, len(phases)):
         phase = phases[position]
         _enter(phase, state, config, saved)
-        if config.range_test.tests(phase.name) and phase.name not in state.found_rates:
+        untested = config.range_test.tests(phase.name) and phase.name not in state.found_rates
+        if untested:
             run_range_test(phase, config, state, training, run_dir)
-            if config.range_test.kind == "only" and phase.name == config.last_phase:
-                write_test_outcome(run_dir, config, state)
-                return None
+        if config.range_test.kind == "only" and phase.name == config.last_phase:
+            write_test_outcome(run_dir, config, state)
+            return None
+        if untested:
             check_found(phase, config, state, run_dir)
             training.saver.save(state)
             phases = _plan(config, state, training.data, training.rule.task, run_dir)
@@ -161,6 +166,7 @@ def _build_training(
     run_dir: RunDir,
     deadline: float | None,
     request: StopRequest,
+    saved: dict[str, Any] | None,
 ) -> Training:
     """Opens the logs, cut to what `state` knows of."""
     columns = METRIC_COLUMNS + (rule.task.validation_columns if data.validates else ())
@@ -175,7 +181,13 @@ def _build_training(
         rule=rule,
         limits=Limits(config.early_stopping_epochs, deadline, max_skipped),
         logs=logs,
-        saver=Saver(run_dir, logs, every_steps=saving.every_steps, every_minutes=saving.every_minutes),
+        saver=Saver(
+            run_dir,
+            logs,
+            every_steps=saving.every_steps,
+            every_minutes=saving.every_minutes,
+            digests={} if saved is None else saved["digests"],
+        ),
         request=request,
     )
 
@@ -185,7 +197,10 @@ def _write_down(run_dir: RunDir, composed: DictConfig, overrides: list[str], *, 
     run_dir.create()
     if not resumed:
         write_json(run_dir.environment, describe_environment(overrides))
-    elif added := [text for text in overrides if not text.startswith("resume=")]:
+    elif added := without_resume_of(overrides):
+        for key, (was, now) in differing_keys(read_config(run_dir.config), composed).items():
+            if key != "resume":
+                log.info("resumed with %s=%s (was %s)", key, now, was)
         environment = run_dir.read_environment()
         environment["overrides"] += added
         write_json(run_dir.environment, environment)
