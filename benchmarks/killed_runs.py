@@ -165,8 +165,11 @@ def differences(one: RunDir, other: RunDir) -> list[str]:
     ]
     metrics, expected = (pd.read_csv(run.metrics).drop(columns="seconds") for run in (one, other))
     found += ["metrics.csv"] if not metrics.equals(expected) else []
-    best, expected = load_file(one.best_weights), load_file(other.best_weights)
-    found += ["best.safetensors"] if not _same(best, expected) else []
+    kept = {path.name for run in (one, other) for path in run.best_weights.parent.glob("*.safetensors")}
+    for name in sorted(kept):
+        files = [run.best_weights.with_name(name) for run in (one, other)]
+        if not all(file.exists() for file in files) or not _same(*map(load_file, files)):
+            found.append(name)
     last, expected = (torch.load(run.last_checkpoint, weights_only=True) for run in (one, other))
     for key in last.keys() | expected.keys():
         if key not in ("seconds", "epoch_seconds") and not _same(last.get(key), expected.get(key)):

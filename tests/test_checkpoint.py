@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +47,10 @@ def empty(path: Path) -> None:
 
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 8
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    header = largest.header_offset
+    content[header + 30 + sum(struct.unpack_from("<HH", content, header + 26)) + largest.file_size // 2] ^= 8
     path.write_bytes(content)
 
 
@@ -182,3 +187,54 @@ def test_a_history_shorter_than_its_checkpoint_is_told(copied: RunDir, tmp_path:
     assert (
         f"{copied.lr_history} has 3 rows, but the checkpoint was written after {made}; put the file back" in ended.err
     )
+
+
+def test_no_bit_of_a_checkpoints_structure_can_change_unnoticed(tmp_path: Path) -> None:
+    """Outside of the padding, of which nothing is read, and of dates."""
+    path = tmp_path / "last.pt"
+    payload = {"version": checkpoint.VERSION, "a": torch.arange(3.0)}
+    torch.save(payload, path)
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    for place in range(directory, len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            try:
+                read = checkpoint._read(path)
+            except ValueError:
+                continue
+            assert read["a"].equal(payload["a"]), (place - directory, bit)
+
+
+def test_an_older_checkpoint_does_not_take_newer_best_weights_for_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = RunDir(tmp_path / "run")
+    assert not start_or_resume(run_dir.path, *EACH_UPDATE, request=StopAt(11))  # within the second phase
+    weights = load_file(run_dir.best_weights)
+    key = next(iter(weights))
+    checkpoint.write_weights(run_dir.best_weights, {**weights, key: weights[key] + 1})  # whole, of an epoch to come
+    run_dir.last_checkpoint.unlink()
+    saved = checkpoint.load(run_dir)
+    assert saved is not None
+    assert saved["best"] is not None
+    checkpoint.take_up(run_dir, saved)
+    assert saved["best"] is None
+    assert "the best of the epochs to come counts" in caplog.text
+
+
+def test_a_lost_snapshot_is_told_when_the_run_goes_on(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run")
+    settings = (*EACH_UPDATE, "snapshots=true", "scheduler.cycles=2")
+    assert not start_or_resume(run_dir.path, *settings, request=StopAt(13))
+    run_dir.snapshot(0).unlink()
+    with pytest.raises(ValueError, match=r"cycle_01\.safetensors is missing: weights that this run needs"):
+        start_or_resume(run_dir.path, *settings)
+
+
+def test_an_environment_that_is_damaged_is_named(copied: RunDir, tmp_path: Path) -> None:
+    for content in ("{", "{}", "[]"):
+        copied.environment.write_text(content)
+        ended = run_main(f"resume={copied.path}", folder=tmp_path)
+        assert (ended.code, ended.err.count("\n")) == (2, 1)
+        assert f"error: {copied.environment} is damaged" in ended.err

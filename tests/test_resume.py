@@ -45,6 +45,7 @@ CASES = {
         (3, 2),
     ),
     "range tests, which start again": ((*SMALL, *TESTS, "model.dropout=0.2"), (7, 29)),
+    "snapshots": ((*SMALL, "snapshots=true", "scheduler.cycles=2"), (2, 3)),
     "mixup and balance": (
         (*TINY_LABELS, "task=classification", "task.num_samples=0", "data.mixup=0.3", "data.balance=true"),
         (4, 3),
@@ -67,6 +68,16 @@ def test_the_number_of_workers_may_change_between_the_parts(tiny_run: RunDir, tm
     assert differences(RunDir(tmp_path / "run"), tiny_run) == []
 
 
+def test_a_stopped_run_of_range_tests_alone_ends_as_one(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run")
+    settings = (*SMALL, *TESTS, "range_test=only")
+    assert not start_or_resume(run_dir.path, *settings, request=StopAt(25))  # the one after the last of 24 steps
+    assert not run_dir.results.exists() or run_dir.results.unlink() is None
+    assert start_or_resume(run_dir.path, *settings)
+    assert len(run_dir.lr_history.read_text().splitlines()) == 1
+    assert json.loads(run_dir.results.read_text())["range_test"].keys() == {"frozen"}
+
+
 def resume(path: Path, *overrides: str, started_with: tuple[str, ...] = ()) -> float:
     composed = compose(*TINY, *started_with, *overrides, f"resume={path}")
     return train(to_train_config(composed), RunDir(path), composed, list(overrides))
@@ -77,7 +88,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_changes_no_file(tiny_run: Ru
     shutil.copytree(tiny_run.path, copied.path)
     copied.lock.touch()  # there since the run began, where the command made it
     before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()}
-    ended = run_main(f"resume={copied.path}", folder=tmp_path)
+    ended = run_main(f"resume={copied.path}", "data.workers=1", folder=tmp_path)
     assert ended.code == 0, ended.err
     assert "is finished: nothing was written" in ended.out
     assert {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file()} == before

@@ -63,6 +63,7 @@ def test_a_second_process_is_refused_and_told_of_the_first_which_a_kill_makes_wa
 
 
 def test_the_folder_is_free_again_when_the_block_ends(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()  # of a run that has begun
     for _ in range(2):
         with locked(RunDir(tmp_path)):
             assert f"process {os.getpid()} on " in (tmp_path / ".lock").read_text()
@@ -76,3 +77,39 @@ def test_what_is_told_of_a_holder_that_left_no_word(tmp_path: Path) -> None:
         pass
     holder.kill()
     holder.communicate()
+
+
+def test_a_run_that_does_not_begin_takes_nothing_away_that_was_there(tmp_path: Path) -> None:
+    for name in ("splits.csv", "train.log", "letter.txt"):
+        (tmp_path / name).write_text("mine")
+    ended = run_main("device=cuda:99", "hydra.run.dir=.", folder=tmp_path)
+    assert ended.code == 2
+    assert {
+        path.name: path.read_text() for path in tmp_path.iterdir() if path.name in ("splits.csv", "letter.txt")
+    } == {
+        "splits.csv": "mine",
+        "letter.txt": "mine",
+    }
+    assert (tmp_path / "train.log").read_text().startswith("mine")
+
+
+def test_a_run_that_does_not_begin_leaves_no_folder(tmp_path: Path) -> None:
+    assert run_main("device=cuda:99", "hydra.run.dir=outputs/run", folder=tmp_path).code == 2
+    assert not (tmp_path / "outputs" / "run").exists()
+
+
+def test_the_split_of_another_run_is_not_taken_for_a_fresh_one(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "splits.csv").write_text("image,split\nphantom_00000,test\n")
+    with pytest.raises(ValueError, match=r"splits\.csv is there, of another run"):
+        start_or_resume(tmp_path / "run", *TINY)
+
+
+def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    halves = [folder / ".some.png.17.png" for folder in (tmp_path, run_dir.plots, run_dir.range_test("frozen"))]
+    for half in halves:
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.touch()
+    run_dir.create()
+    assert not any(half.exists() for half in halves)
