@@ -156,9 +156,7 @@ def test_a_failing_job_leaves_the_others_alone_and_is_run_again_once_mended(tmp_
     assert ended.err.startswith(f"error: 7 of 8 jobs failed, first {sweep.relative_to(tmp_path)}/0_{NAME}_constant: ")
     assert ended.err.count("\n") == 1
     assert "Traceback" not in ended.out + ended.err
-    left_out = (
-        "job 1 is left out: seed=-1 must not be negative\njob 2 is left out: In 'config': Could not find 'scheduler"
-    )
+    left_out = "job 1 is left out: seed=-1 must not be negative\njob 2 is left out: scheduler=nonsense is not one of"
     assert left_out in ended.out.split("Launching")[0]
 
     reasons = {number: outcome_of(sweep, number) for number in range(8) if number != 4}
@@ -195,12 +193,13 @@ def test_a_job_that_failed_while_training_goes_on_from_its_checkpoint(tmp_path: 
     assert "error" in (job_of(sweep, 0).path / "train.log").read_text().lower()
     again = run_main(*settings, "sweep.resume=true", folder=tmp_path)
     assert (again.code, listed(again)) == (4, listed(ended))
+    assert re.search("resumed .* after update [1-9]", again.out)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-m", "scheduler=nonsense", "seed=1,2"], "Could not find 'scheduler/nonsense'"),
+        (["-m", "scheduler=nonsense", "seed=1,2"], "scheduler=nonsense is not one of clr, "),
         (["-m", "seed=-1,-2"], "seed=-1 must not be negative"),
         (["-m", "seed=1,2", "resume=outputs/some"], "resume=outputs/some goes on with one run; leave out -m"),
         (["-m", "seed=1,2", "sweep.resume=true"], "was started with seed=1,2; there is none at all"),
