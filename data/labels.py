@@ -68,7 +68,7 @@ def read_labels(
     ]:
         raise DataError.listing(cells.path, faults, "Give every row its label, or delete the row.")
     if numeric:
-        numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma)
+        numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma_in([column]))
         return Labels(cells.path, places, numbers, None)
     return classes_of(cells.path, places, words, origin=origin, class_order=class_order)
 

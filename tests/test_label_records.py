@@ -85,6 +85,11 @@ def test_numbers_may_have_decimal_commas_between_semicolons(folder):
     assert build(folder, text, label="age", numeric=True).targets.tolist() == [1.5, 2.5] * 4
 
 
+def test_the_label_column_alone_decides_about_its_decimal_commas(folder):
+    text = table(['"1,5"', '"2,5"'] * 4, "image,age,version", [",3.0", ",3.1"] * 4)
+    assert build(folder, text, label="age", numeric=True).targets.tolist() == [1.5, 2.5] * 4
+
+
 @pytest.mark.parametrize("header", ["label", "class", "TARGET", "Category"])
 def test_the_label_column_has_several_names(folder, header):
     assert build(folder, table(["a", "b"] * 4, f"image,{header}")).class_names == ["a", "b"]
