@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.cells import MISSING, Cells
-from data.errors import DataError, enumerated, nearest, quoted
+from data.errors import DataError, enumerated, nearest, one_line, quoted
 from data.image_rows import IMAGE_COLUMNS, SPLIT_COLUMNS
 from data.labels import natural_order
 from data.numbers import LARGEST, WITH_POINT, as_numbers
@@ -137,7 +137,7 @@ def encode_covariates(
         raise DataError.listing(cells.path, faults, advice)
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        log.warning("%s: taken as missing: %s%s", cells.path, "; ".join(faults[:3]), more)
+        log.warning("%s: taken as missing: %s%s", cells.path, one_line("; ".join(faults[:3])), more)
     matrix = np.concatenate(encoded, axis=1).astype(np.float32)
     return Covariates(list(names), categories, mean, std, values, matrix, missing_covariate)
 
@@ -232,6 +232,8 @@ def _check_categories(cells: Cells, column: int, words: list[str], categories: l
             "names rows rather than describes them. Take it out of data.covariates."
         )
     if len(categories) == 1:
-        log.warning("%s: column %s is %s in all training rows: it tells nothing", cells.path, name, categories[0])
+        always = one_line(f"column {name} is {categories[0]}")
+        log.warning("%s: %s in all training rows: it tells nothing", cells.path, always)
     elif len(words) >= ENOUGH_ROWS and (rare := [c for c, n in zip(categories, counts, strict=True) if n == 1]):
-        log.warning("%s: column %s is %s in one training row only", cells.path, name, enumerated(map(quoted, rare)))
+        once = one_line(f"column {name} is {enumerated(map(quoted, rare))}")
+        log.warning("%s: %s in one training row only", cells.path, once)
