@@ -13,7 +13,7 @@ import numpy as np
 
 from data.errors import DataError, cut, did_you_mean, enumerated, nearest, quoted
 from data.file_kinds import kind_of, require_regular_file
-from data.numbers import advice_on, as_numbers, has_decimal_commas
+from data.numbers import advice_on, as_numbers, decimal_mark
 
 DELIMITERS = ",;\t|"
 EXCEL_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
@@ -29,12 +29,25 @@ class Cells(NamedTuple):
     header_line: int
     rows: list[list[str]]
     lines: list[int]  # line in the file where each row begins, the first line is 1
-    decimal_comma: bool
+    decimal_marks: list[str]  # before the decimals of each column: "," or "."; "" where no cell tells
 
     def column(self, names: Iterable[str]) -> int | None:
         """The column with the first of these (lower case) names that the header has."""
         lowered = [name.lower() for name in self.header]
         return next((lowered.index(name) for name in names if name in lowered), None)
+
+    def decimal_comma_in(self, columns: Iterable[int]) -> bool:
+        """Whether the numbers of these columns, which are read together, have decimal commas.
+
+        A column that is not read has no say: its 11,12 may be a list, its 3.0 a version.
+        """
+        marks = {self.decimal_marks[column] for column in columns}
+        return "," in marks and "." not in marks
+
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether the numbers of all columns, read together, have decimal commas."""
+        return self.decimal_comma_in(range(len(self.header)))
 
     def at(self, row: int, column: int) -> str:
         return f"line {self.lines[row]}, column {cut(self.header[column])}"
@@ -78,7 +91,8 @@ def _not_utf8(path: Path, content: bytes, start: int) -> str:
 def read_cells(path: Path) -> Cells:
     """A table separated by commas, semicolons, tabs or bars.
 
-    Numbers may have decimal commas; where commas separate the columns too, those are quoted ("12,5").
+    Numbers may have decimal commas; where commas separate the columns too, those are quoted ("12,5"), and the columns
+    that are read together decide (see `Cells.decimal_comma_in`).
     """
     text = read_text(path)
     lines = text.split("\n")
@@ -95,8 +109,11 @@ def read_cells(path: Path) -> Cells:
         raise DataError(f"{path} has a header and no rows. Add a row per image.")
     header, rows = records[0], records[1:]
     _check_shape(path, header, rows, starts, delimiter)
-    decimal_comma = delimiter != "," or has_decimal_commas(cell for row in rows for cell in row)
-    return Cells(path, header, starts[0], rows, starts[1:], decimal_comma)
+    if delimiter == ",":
+        marks = [decimal_mark(row[column] for row in rows) for column in range(len(header))]
+    else:
+        marks = [","] * len(header)
+    return Cells(path, header, starts[0], rows, starts[1:], marks)
 
 
 def _read_records(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[int]]:
@@ -149,7 +166,7 @@ def missing_column(cells: Cells, kind: str, wanted: Iterable[str]) -> str:
 def read_numbers(cells: Cells, columns: list[int]) -> np.ndarray:
     """(N, len(columns)) float64, NaN where the cell is empty; raises `DataError` for words and infinities."""
     texts = [row[column] for row in cells.rows for column in columns]
-    numbers = as_numbers(texts, decimal_comma=cells.decimal_comma)
+    numbers = as_numbers(texts, decimal_comma=cells.decimal_comma_in(columns))
     suspects = np.flatnonzero(~np.isfinite(numbers)).tolist()
     if bad := [i for i in suspects if texts[i].lower() not in MISSING]:
         places = [divmod(i, len(columns)) for i in bad]

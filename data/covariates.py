@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.cells import MISSING, Cells
-from data.errors import DataError, enumerated, nearest, quoted
+from data.errors import DataError, enumerated, nearest, one_line, quoted
 from data.image_rows import IMAGE_COLUMNS, SPLIT_COLUMNS
 from data.labels import natural_order
 from data.numbers import LARGEST, WITH_POINT, as_numbers
@@ -73,7 +73,8 @@ def read_covariates(
     categories: list[list[str] | None] = []
     mean, std = np.zeros(len(columns)), np.ones(len(columns))
     for i, column in enumerate(columns):
-        numbers = _measured([row[column] for row in cells.rows], decimal_comma=cells.decimal_comma)
+        decimal_comma = cells.decimal_comma_in([column])
+        numbers = _measured([row[column] for row in cells.rows], decimal_comma=decimal_comma)
         given = train & ~np.array([_is_missing(row[column], missing_covariate) for row in cells.rows])
         finite = given & np.isfinite(numbers)
         if not given.any():
@@ -86,8 +87,8 @@ def read_covariates(
             mean[i], std[i] = numbers[finite].mean(), numbers[finite].std()
         else:
             words = [cells.rows[row][column] for row in np.flatnonzero(given)]
-            learnt, counts = _categories(words, decimal_comma=cells.decimal_comma)
-            _check_categories(cells, found[i], words, learnt, counts)
+            learnt, counts = _categories(words, decimal_comma=decimal_comma)
+            _check_categories(cells, column, words, learnt, counts)
             categories.append([*learnt, MISSING_CATEGORY] if missing_covariate == "category" else learnt)
     return encode_covariates(cells, found, categories, mean, std, missing_covariate, advice=advice)
 
@@ -108,10 +109,11 @@ def encode_covariates(
     faults: list[str] = []
     for i, (name, known) in enumerate(zip(names, categories, strict=True)):
         column = _find(cells, name)
+        decimal_comma = cells.decimal_comma_in([column])
         texts = [row[column] for row in cells.rows]
         missing = [_is_missing(text, missing_covariate) for text in texts]
         if known is None:
-            numbers = _measured(texts, decimal_comma=cells.decimal_comma)
+            numbers = _measured(texts, decimal_comma=decimal_comma)
             present = np.isfinite(numbers)
             values.append([f"{x:.10g}" if np.isfinite(x) else MISSING_CATEGORY for x in numbers])
             encoded.append(np.where(present, (numbers - mean[i]) / std[i], 0)[:, None])
@@ -119,8 +121,8 @@ def encode_covariates(
                 encoded.append(~present[:, None])
             expected = "expected a number"
         else:
-            spelt = _spellings(known, decimal_comma=cells.decimal_comma)
-            keys = _keys(texts, decimal_comma=cells.decimal_comma)
+            spelt = _spellings(known, decimal_comma=decimal_comma)
+            keys = _keys(texts, decimal_comma=decimal_comma)
             named = [MISSING_CATEGORY if gap else spelt.get(keys[x]) for x, gap in zip(texts, missing, strict=True)]
             present = ~np.array(missing) & np.array([word is not None for word in named])
             values.append([word or MISSING_CATEGORY for word in named])
@@ -135,7 +137,7 @@ def encode_covariates(
         raise DataError.listing(cells.path, faults, advice)
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        log.warning("%s: taken as missing: %s%s", cells.path, "; ".join(faults[:3]), more)
+        log.warning("%s: taken as missing: %s%s", cells.path, one_line("; ".join(faults[:3])), more)
     matrix = np.concatenate(encoded, axis=1).astype(np.float32)
     return Covariates(list(names), categories, mean, std, values, matrix, missing_covariate)
 
@@ -217,8 +219,9 @@ def _booleans(keys: set[str]) -> dict[str, str]:
     return {word: shown for words in BOOLEAN_PAIRS for word, shown in zip(words, pair, strict=True)}
 
 
-def _check_categories(cells: Cells, name: str, words: list[str], categories: list[str], counts: list[int]) -> None:
-    if not cells.decimal_comma and np.isfinite(as_numbers(words, decimal_comma=True)).all() and "," in "".join(words):
+def _check_categories(cells: Cells, column: int, words: list[str], categories: list[str], counts: list[int]) -> None:
+    name, decimal_comma = cells.header[column], cells.decimal_comma_in([column])
+    if not decimal_comma and np.isfinite(as_numbers(words, decimal_comma=True)).all() and "," in "".join(words):
         raise DataError(
             f"{cells.path}: column {name} has numbers with decimal commas, such as {quoted(words[0])}. "
             "Write decimal points, or separate the columns by semicolons."
@@ -229,6 +232,8 @@ def _check_categories(cells: Cells, name: str, words: list[str], categories: lis
             "names rows rather than describes them. Take it out of data.covariates."
         )
     if len(categories) == 1:
-        log.warning("%s: column %s is %s in all training rows: it tells nothing", cells.path, name, categories[0])
+        always = one_line(f"column {name} is {categories[0]}")
+        log.warning("%s: %s in all training rows: it tells nothing", cells.path, always)
     elif len(words) >= ENOUGH_ROWS and (rare := [c for c, n in zip(categories, counts, strict=True) if n == 1]):
-        log.warning("%s: column %s is %s in one training row only", cells.path, name, enumerated(map(quoted, rare)))
+        once = one_line(f"column {name} is {enumerated(map(quoted, rare))}")
+        log.warning("%s: %s in one training row only", cells.path, once)

@@ -10,7 +10,7 @@ from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import TiffImageFile
 
 TAIL_BYTES = 4096
-ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}
+START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
 
 
 def is_whole(image: Image.Image, path: Path | str) -> bool:
@@ -21,8 +21,11 @@ def is_whole(image: Image.Image, path: Path | str) -> bool:
         tail = file.read()
         file.seek(0)
         head = file.read(8)
-    if image.format in ENDS:
-        return ENDS[image.format] in tail
+    if image.format == "PNG":
+        return b"IEND" in tail
+    if image.format in ("JPEG", "MPO"):
+        # A thumbnail in the header has an end of its own, before the image's first scan.
+        return tail.rfind(END_OF_JPEG) > tail.rfind(START_OF_SCAN)
     if image.format == "GIF":
         return tail.rstrip(b"\0").endswith(b"\x3b")
     if image.format == "WEBP":

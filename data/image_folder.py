@@ -15,6 +15,8 @@ from data.image_rows import SPLIT_WORDS
 from data.images import read_size
 from data.labels import Labels, classes_of, numbers_of
 
+OUTPUT_FOLDERS = ("outputs", "multirun")  # of the working folder
+OUTPUT_FILES = (("config.yaml", "environment.json"), ("check.json",))  # of the folder of a run, and of a check
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".gif", ".webp"})
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,9 @@ class ImageFolder:
 def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
     """The images under `root` in `<class>/` or `train/<class>/`, also those in deeper folders.
 
-    Raises DataError for a tree of another shape and for images that can't be read.
+    Left out are hidden folders and what runs and checks have written: `outputs` and `multirun` in the working folder,
+    and any folder that holds a run or a check.
+    Raises DataError for a tree of another shape, for images that are there twice and for those that can't be read.
     """
     root = Path(root)
     if not root.is_dir():
@@ -99,24 +103,45 @@ def _folders_in(folder: Path) -> list[str]:
         names = sorted(os.listdir(folder))
     except OSError as error:
         _refuse(error)
-    return [name for name in names if not name.startswith(".") and os.path.isdir(folder / name)]
+    return [name for name in names if os.path.isdir(folder / name) and not _is_left_out(str(folder / name))]
+
+
+def _is_left_out(folder: str) -> bool:
+    """Whether a folder is hidden, or written by a run or a check."""
+    place, name = os.path.split(folder)
+    if name.startswith(".") or (name in OUTPUT_FOLDERS and os.path.realpath(place) == os.path.realpath(os.curdir)):
+        return True
+    return any(all(os.path.isfile(os.path.join(folder, file)) for file in files) for files in OUTPUT_FILES)
 
 
 def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """Names of the images under `root`, of the other files and of empty folders; hidden folders are left out."""
+    """Names of the images under `root`, of the other files and of empty folders.
+
+    Raises DataError where a folder with images is there twice, by a link.
+    """
     images: list[str] = []
     others: list[str] = []
     empty: list[str] = []
     # The real folders on the way to each place: a link back to one of them, or above it, would never end.
     ways = {str(root): [os.path.join(os.path.realpath(root), "")]}
+    # Each real folder is walked once: folders that link to each other have more ways between them than can be walked.
+    walked: dict[str, str] = {}
+    again: list[tuple[str, str]] = []
     for place, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
         way = ways.pop(place)
         kept = []
-        for name in folders:
-            real = os.path.join(os.path.realpath(os.path.join(place, name)), "")
-            if not name.startswith(".") and not any(passed.startswith(real) for passed in way):
-                kept.append(name)
-                ways[os.path.join(place, name)] = [*way, real]
+        for name in sorted(folders):
+            folder = os.path.join(place, name)
+            real = os.path.join(os.path.realpath(folder), "")
+            if _is_left_out(folder) or any(passed.startswith(real) for passed in way):
+                continue
+            inner = Path(folder).relative_to(root).as_posix()
+            if real in walked:
+                again.append((walked[real], inner))
+                continue
+            walked[real] = inner
+            kept.append(name)
+            ways[folder] = [*way, real]
         folders[:] = kept
         if not folders and not files and Path(place) != root:
             empty.append(Path(place).relative_to(root).as_posix())
@@ -124,20 +149,37 @@ def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
             name = Path(place, file).relative_to(root).as_posix()
             is_image = not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
             (images if is_image else others).append(name)
+    _refuse_twice(
+        root,
+        [
+            (image, second + image.removeprefix(first))
+            for first, second in again
+            for image in images
+            if image.startswith(f"{first}/")
+        ],
+    )
     return sorted(images), sorted(others), sorted(empty)
+
+
+def _refuse_twice(root: Path, twice: list[tuple[str, str]]) -> None:
+    """Raises DataError for pairs of names that are one file."""
+    if twice:
+        pairs = sorted((max(pair), min(pair)) for pair in twice)
+        raise DataError.listing(
+            root, [f"{quoted(a)} and {quoted(b)} are one file" for a, b in pairs], "Keep one of them."
+        )
 
 
 def _check_files(root: Path, names: list[str], images: list[Path]) -> None:
     """Raises DataError for file names that can't be written down, and for a file that is there twice, by a link."""
     if faults := [quoted(name) for name in names if not _is_utf8(name)]:
         raise DataError.listing(root, faults, "These file names are not UTF-8. Rename them.")
-    first: dict[str, int] = {}
-    faults = []
-    for i, image in enumerate(images):
-        if (j := first.setdefault(os.path.realpath(image), i)) != i:
-            faults.append(f"{quoted(names[i])} and {quoted(names[j])} are one file")
-    if faults:
-        raise DataError.listing(root, faults, "Keep one of them.")
+    first: dict[str, str] = {}
+    twice = []
+    for name, image in zip(names, images, strict=True):
+        if (other := first.setdefault(os.path.realpath(image), name)) != name:
+            twice.append((other, name))
+    _refuse_twice(root, twice)
 
 
 def _is_utf8(name: str) -> bool:

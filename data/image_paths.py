@@ -25,6 +25,7 @@ class ImageFinder:
         self.table = table
         self.allow_outside_root = allow_outside_root
         self.root = os.path.abspath(table.parent if root is None else root)
+        self.inside = os.path.join(os.path.realpath(self.root), "")  # how the real path of what may be read begins
         self.folders = [self.root] if root is not None else [self.root, os.path.join(self.root, "images")]
         if root is not None and not os.path.isdir(self.root):
             what = (
@@ -85,8 +86,7 @@ class ImageFinder:
         return "not found" + next(filter(None, near), "")
 
     def _is_permitted(self, path: str | Path) -> bool:
-        inside = os.path.join(os.path.realpath(self.root), "")
-        return self.allow_outside_root or os.path.realpath(path).startswith(inside)
+        return self.allow_outside_root or os.path.realpath(path).startswith(self.inside)
 
     def _check_permitted(self, places: list[str], names: list[str], images: list[Path]) -> None:
         faults = [

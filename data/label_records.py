@@ -158,7 +158,7 @@ def phantom_label_records(
             for name, drawn in zip(names, phantoms, strict=True)
         ],
         lines=list(range(2, num_images + 2)),
-        decimal_comma=False,
+        decimal_marks=["."] * 4,
     )
     label = "age_months" if numeric else "growth_stage"
     offered = [name for name in table.header[1:] if name != label]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.cells import MISSING, Cells, missing_column
-from data.errors import DataError, enumerated, nearest, quoted
+from data.errors import DataError, enumerated, nearest, one_line, quoted
 from data.image_rows import GROUP_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMNS
 from data.numbers import LARGEST, advice_on, as_numbers
 
@@ -68,7 +68,7 @@ def read_labels(
     ]:
         raise DataError.listing(cells.path, faults, "Give every row its label, or delete the row.")
     if numeric:
-        numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma)
+        numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma_in([column]))
         return Labels(cells.path, places, numbers, None)
     return classes_of(cells.path, places, words, origin=origin, class_order=class_order)
 
@@ -103,7 +103,8 @@ def classes_of(
         raise DataError(f"{source}: {found}. Classes need several images each; {advice}.")
     lowered = [name.lower() for name in names]
     if alike := [name for name in names if lowered.count(name.lower()) > 1]:
-        log.warning("%s: the classes %s differ only in capital letters, and are kept apart", source, enumerated(alike))
+        shown = one_line(enumerated(alike))
+        log.warning("%s: the classes %s differ only in capital letters, and are kept apart", source, shown)
     if len(names) > MANY_CLASSES and numeric:
         log.warning("%s: %d classes that are all numbers; task=regression learns numbers", source, len(names))
     index = {name: i for i, name in enumerate(names)}

@@ -26,17 +26,18 @@ def as_numbers(texts: Sequence[str], *, decimal_comma: bool) -> np.ndarray:
     return np.asarray(pd.to_numeric(np.array(texts, dtype=object), errors="coerce"), dtype=np.float64)
 
 
-def has_decimal_commas(texts: Iterable[str]) -> bool:
-    """Whether the numbers among these cells of a table that is separated by commas have decimal commas.
+def decimal_mark(texts: Iterable[str]) -> str:
+    """What stands before the decimals of the numbers among these texts: "." or ","; "" where none can tell.
 
-    That is so where one can only be read in this way (12,5 but not 1,234, which may be a thousand), and none has a
-    decimal point.
+    A point, where one number has it; else a comma, where one can only be read in this way (12,5 but not 1,234, which
+    may be a thousand).
     """
-    found = False
+    found = ""
     for text in texts:
         if "." in text and WITH_POINT.fullmatch(text):
-            return False
-        found = found or ("," in text and bool(WITH_COMMA.fullmatch(text)) and not THOUSANDS.fullmatch(text))
+            return "."
+        if not found and "," in text and WITH_COMMA.fullmatch(text) and not THOUSANDS.fullmatch(text):
+            found = ","
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.cells import Cells, read_cells, read_numbers, read_text
-from data.errors import DataError, cut, quoted
+from data.errors import DataError, cut, one_line, quoted
 from data.image_rows import read_image_rows, require_image_column
 from data.point_columns import point_columns, read_points
 
@@ -103,7 +103,13 @@ def check_points_inside(table: LandmarkTable, sizes: np.ndarray) -> None:
         log.warning(
             "%s: %d points lie outside their image, the first on line %d: landmark %s at %s. If they stand for missing "
             "ones, leave both cells empty",
-            *(table.path, len(beside), table.rows[i], table.landmark_names[k], _shown(table.points[i, k])),
+            *(
+                table.path,
+                len(beside),
+                table.rows[i],
+                one_line(cut(table.landmark_names[k])),
+                _shown(table.points[i, k]),
+            ),
         )
 
 

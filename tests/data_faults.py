@@ -5,7 +5,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from data.errors import DataError
+from trainer.config.run import TrainConfig
 from trainer.config.store import to_train_config
 from trainer.run_data import RunData
 
@@ -125,13 +126,18 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
     return compose(*overrides)
 
 
+@lru_cache
+def configured(groups: tuple[str, ...], values: tuple[str, ...]) -> TrainConfig:
+    return to_train_config(OmegaConf.merge(composed(groups), OmegaConf.from_dotlist(list(values))))
+
+
 def read_data(overrides: Sequence[str], folder: Path) -> RunData:
     """What the command does before it builds a model, without the second that Hydra takes to compose."""
     base = next(base for base in (LANDMARKS, FOLDER, LABELS) if tuple(overrides[: len(base)]) == base)
     later = overrides[len(base) :]
     groups = tuple(text for text in later if "." not in text.split("=")[0])
     values = [text for text in later if text not in groups]
-    config = to_train_config(OmegaConf.merge(composed((*base, *groups)), OmegaConf.from_dotlist(values)))
+    config = configured((*base, *groups), tuple(values))
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -148,10 +154,20 @@ def faults_of(section: str, arranged: dict[str, Arrange]) -> list[Fault]:
     return [Fault(name, *promised()[name], arranged[name]) for name in named]
 
 
-def check_told(fault: Fault, folder: Path) -> None:
-    """Holds what reading the data says against what the page promises."""
-    folder.mkdir()
+def check_told(fault: Fault, folder: Path) -> str:
+    """Holds what reading the data says against what the page promises; returns the function of `data` that says it."""
+    folder.mkdir(parents=True)
     with pytest.raises(DataError) as caught:
         read_data(fault.arrange(folder), folder)
     pattern = ".*".join(re.escape(part) for part in fault.message.split(ANYTHING))
     assert re.fullmatch(pattern, str(caught.value)), f"\npromised: {fault.message}\nsaid:     {caught.value}"
+    places = [f"{entry.path.stem}.{entry.name}" for entry in caught.traceback if Path(entry.path).parent.name == "data"]
+    return next(place for place in reversed(places) if place != "errors.listing")
+
+
+def untried_functions(faults: Sequence[Fault], tried: Collection[str], folder: Path) -> dict[str, list[str]]:
+    """Functions of `data` that refuse some of these, but none of the `tried`: what they refuse."""
+    refused: dict[str, list[str]] = {}
+    for number, fault in enumerate(faults):
+        refused.setdefault(check_told(fault, folder / str(number) / "work"), []).append(fault.name)
+    return {function: names for function, names in refused.items() if not set(names) & set(tried)}

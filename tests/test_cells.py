@@ -61,3 +61,14 @@ def test_numbers_keep_every_bit_and_words_for_missing_are_nan(tmp_path):
 def test_what_is_no_finite_number_is_an_error_at_its_place(tmp_path, word):
     with pytest.raises(DataError, match=rf"table\.csv: line 3, column b is '{word}'"):
         read_numbers(cells_of(tmp_path, f'a,b\n1,2\n3,"{word}"\n'), [0, 1])
+
+
+def test_only_the_columns_that_are_read_decide_about_decimal_commas(tmp_path):
+    """A list of teeth is no number with a decimal comma, a version none with a decimal point."""
+    with pytest.raises(DataError, match=r"table\.csv: line 2, column x0 is '1,234'\. Write all numbers one way"):
+        read_numbers(cells_of(tmp_path, 'teeth,x0,y0\n"11,12","1,234",20\n'), [1, 2])
+    versioned = cells_of(tmp_path, 'version,x0,y0\n3.0,"1,5","1,234"\n')
+    assert read_numbers(versioned, [1, 2]).tolist() == [[1.5, 1.234]]
+    one_row = versioned._replace(rows=[["3.0", "1,5", "1.5"]], lines=[2])
+    with pytest.raises(DataError, match=r"column y0 is '1\.5'"):  # a part is read as the whole
+        read_numbers(one_row, [1, 2])

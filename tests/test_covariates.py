@@ -225,3 +225,9 @@ def test_what_was_learnt_encodes_its_own_table_again_in_any_order_of_rows(tmp_pa
     again = encode_covariates(cells, ["sex"], learnt.categories, learnt.mean, learnt.std, missing)
     np.testing.assert_array_equal(again.encoded, learnt.encoded[::-1])
     assert again.values[0] == learnt.values[0][::-1]
+
+
+def test_a_column_beside_a_covariate_does_not_decide_about_its_decimal_commas(tmp_path):
+    (tmp_path / "table.csv").write_text('image,version,age\na.png,3.0,"1,5"\nb.png,3.1,"2,5"\nc.png,3.2,"-3"\n')
+    covariates = read_covariates(read_cells(tmp_path / "table.csv"), ["age"], np.ones(3, bool), "error")
+    assert covariates.values == [["1.5", "2.5", "-3"]]

@@ -133,6 +133,43 @@ def test_broken_images_are_named_together(tmp_path):
         read(root)
 
 
+def test_folders_that_link_to_each_other_are_each_walked_once(tmp_path):
+    """Between four of them there are 64 ways, between seven 13,699; each file is told once for each link to it."""
+    classes = ["ants", "bees", "bugs", "wasps"]
+    root = plant(tmp_path / "root", *[f"{name}/0.png" for name in classes])
+    for name in classes:
+        for other in set(classes) - {name}:
+            (root / name / other).symlink_to(f"../{other}")
+    with pytest.raises(
+        DataError, match=r"root: 'bees/0\.png' and 'ants/bees/0\.png' are one file; .*; and 7 more\. Keep one"
+    ):
+        read(root)
+
+
+def test_a_link_to_a_folder_without_images_is_no_image_twice(tmp_path):
+    root = plant(tmp_path / "root", *[f"{name}/{i}.png" for name in ("ants", "bees") for i in range(2)])
+    (root / "ants/notes").mkdir()
+    (root / "ants/notes/0.txt").touch()
+    (root / "bees/notes").symlink_to("../ants/notes")
+    assert len(read(root).image_names) == 4
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_what_runs_and_checks_wrote_is_no_class(tmp_path, monkeypatch, split):
+    names = [f"{split}{name}/{i}.png" for name in ("ants", "bees") for i in range(4)]
+    written = ["outputs/2026/plots/lr.png", "multirun/a/0/curves.png", "mine/plots/lr.png", "looked/contact_sheet.png"]
+    root = plant(tmp_path / "root", *names, *written)
+    for file in ("mine/config.yaml", "mine/environment.json", "looked/check.json"):
+        (root / file).touch()
+    monkeypatch.chdir(root)
+    assert read(Path("."), splits_file=tmp_path / "splits.csv").image_names == names
+
+
+def test_outside_the_working_folder_a_class_may_be_called_outputs(tmp_path):
+    root = plant(tmp_path / "root", *[f"{name}/{i}.png" for name in ("inputs", "outputs") for i in range(4)])
+    assert read(root).class_names == ["inputs", "outputs"]
+
+
 @pytest.mark.real_data
 @pytest.mark.skipif(not (REAL_DATA / "hymenoptera").is_dir(), reason=f"no research images in {REAL_DATA}")
 def test_real_insects_are_found_with_the_splits_they_come_in(tmp_path):

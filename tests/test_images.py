@@ -207,6 +207,20 @@ def test_a_file_cut_short_is_an_error_that_says_so(tmp_path, capfd, suffix, kept
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("kept", [1, 20, 500])
+def test_the_end_of_a_thumbnail_is_not_the_end_of_its_jpeg(tmp_path, kept):
+    thumbnail = save(tmp_path / "thumbnail.jpg", COLOR[:8, :8]).read_bytes()
+    content = save(tmp_path / "a.jpg", COLOR).read_bytes()
+    header = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    whole = content[:2] + header + content[2:]
+    (tmp_path / "a.jpg").write_bytes(whole)
+    assert read_size(tmp_path / "a.jpg") == (W, H)
+    first_scan = whole.rindex(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(whole[: first_scan + 20 + kept])
+    with pytest.raises(DataError, match=r"a\.jpg: the file ends too early"):
+        read_size(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".gif", ".webp"])
 def test_bytes_after_the_end_of_a_file_do_no_harm(tmp_path, suffix):
     path = save(tmp_path / f"a{suffix}", COLOR)

@@ -85,6 +85,11 @@ def test_numbers_may_have_decimal_commas_between_semicolons(folder):
     assert build(folder, text, label="age", numeric=True).targets.tolist() == [1.5, 2.5] * 4
 
 
+def test_the_label_column_alone_decides_about_its_decimal_commas(folder):
+    text = table(['"1,5"', '"2,5"'] * 4, "image,age,version", [",3.0", ",3.1"] * 4)
+    assert build(folder, text, label="age", numeric=True).targets.tolist() == [1.5, 2.5] * 4
+
+
 @pytest.mark.parametrize("header", ["label", "class", "TARGET", "Category"])
 def test_the_label_column_has_several_names(folder, header):
     assert build(folder, table(["a", "b"] * 4, f"image,{header}")).class_names == ["a", "b"]
@@ -238,3 +243,11 @@ def test_real_hands_have_an_age_an_age_group_and_a_sex(tmp_path):
         np.testing.assert_allclose(shares, np.bincount(groups.targets) / 2400, atol=0.005)
     lowest, highest = np.array([name.split("-") for name in groups.class_names], float)[groups.targets].T
     assert ((lowest <= months.targets) & (months.targets <= highest)).all()
+
+
+def test_warnings_of_classes_and_covariates_show_no_code_that_a_terminal_obeys(folder, caplog):
+    text = table(["Ant\x1b[2J", "ant\x1b[2J"] * 4, "image,label,\x1b[31msex", [",F\x1b[0m"] * 8)
+    build(folder, text, covariates=["\x1b[31msex"])
+    assert "the classes Ant\\x1b[2J, ant\\x1b[2J differ only in capital letters" in caplog.text
+    assert "column \\x1b[31msex is F\\x1b[0m in all training rows" in caplog.text
+    assert "\x1b" not in caplog.text

@@ -1,8 +1,10 @@
-"""Mutated tables, lists and images: each is read, or ends in one DataError of one line; nothing else, and no hang."""
+"""Mutated tables, lists and images: each is read, or ends in one DataError of one line, within a minute."""
 
 import io
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +65,7 @@ SCRAPS = st.sampled_from(
     [bytes([letter]) for letter in b",;\t|\n\r\"'\\# -e.0\x00\xff\xfe\xc3"]
     + [b"\r\n", b'""', b"\xef\xbb\xbf", b"\xed\xa0\x80", b"9999999999", b"\xc2\xa0", b"\xe2\x80\xa8", b"PK\x03\x04"]
 )
+LONGEST_S = 60  # of what takes milliseconds; even a busy machine does it in this time
 PLACES = st.integers(0, 10**6)
 TABLE_EDITS = st.lists(
     st.tuples(
@@ -122,9 +125,25 @@ def written(rows: list[list[str]], writing: tuple[str, str, str, bool], edits: l
     return content
 
 
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Fails the test where what is done takes longer, be it that it computes or that it waits."""
+
+    def fail(signal_: int, frame: object) -> None:
+        pytest.fail(f"not done within {seconds:g} s")  # no Exception, which what is done may catch
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def read_or_told(read: Callable[[], object]) -> object:
     """What is read; None for a DataError, which must be one printable line that is not empty."""
-    with warnings.catch_warnings():
+    with time_limit(LONGEST_S), warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", module=r"PIL\.")  # as data.images does
         try:
@@ -135,6 +154,16 @@ def read_or_told(read: Callable[[], object]) -> object:
             assert told.isprintable()
             assert len(told) < 5000, told
             return None
+
+
+def test_a_reading_that_never_ends_fails() -> None:
+    def wait() -> None:
+        while True:
+            with suppress(Exception):
+                signal.pause()
+
+    with pytest.raises(pytest.fail.Exception, match="not done within"), time_limit(0.01):
+        wait()
 
 
 @pytest.fixture(scope="module")

@@ -439,3 +439,10 @@ def test_real_faces_are_read_and_their_flip_pairs_mirror_the_mean_face():
     image = read_image(table.images[0])
     assert image.ndim == 3
     assert read_size(table.images[0]) == (image.shape[1], image.shape[0])
+
+
+def test_a_warning_of_points_outside_shows_no_code_that_a_terminal_obeys(folder, caplog):
+    table = read(folder, "image,\x1b[2J_x,\x1b[2J_y,n_x,n_y\na.png,70,5,1,2\n")
+    check_points_inside(table, np.array([[60, 50]]))
+    assert "landmark \\x1b[2J at (70, 5)" in caplog.text
+    assert "\x1b" not in caplog.text

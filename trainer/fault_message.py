@@ -8,6 +8,7 @@ import sys
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from data.errors import one_line
 from trainer.config.refusals import refusal
 from trainer.override_faults import told_ambiguous, told_choice, told_no_choice, told_unreadable
 
@@ -24,7 +25,7 @@ def fault_message(error: Exception) -> str:
         text = told_no_choice(sys.argv[1:])
     else:
         text = str(error)
-    text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text.strip())
+    text = one_line(text)
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     return text or type(error).__name__
