@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.errors import MAX_LISTED
+from data.errors import MAX_LISTED, one_line
 
 SEVERITIES = ("error", "warning", "note")
 EXIT_CODES = {"error": 3, "warning": 1, "note": 0}
@@ -31,7 +31,7 @@ class Place:
             where = self.image or ""
         else:
             where = f"line {self.line}" + (f" ({self.image})" if self.image else "")
-        return f"{where}: {self.detail}" if where and self.detail else where or self.detail
+        return one_line(f"{where}: {self.detail}" if where and self.detail else where or self.detail)
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,14 @@ class Finding:
 
     @property
     def lines(self) -> list[str]:
-        """What is wrong and in which file; where, the first five and how many more; what to do."""
+        """What is wrong and in which file; where, the first five and how many more; what to do.
+
+        Nothing in it is obeyed by a terminal, whatever the names and cells of the data hold.
+        """
         shown = [str(place) for place in self.places[:MAX_LISTED]]
         shown += [f"and {len(self.places) - MAX_LISTED} more"] if len(self.places) > MAX_LISTED else []
-        return [f"{self.source}: {self.what}", *shown, *([self.advice] if self.advice else [])]
+        first, last = one_line(f"{self.source}: {self.what}"), one_line(self.advice)
+        return [first, *shown, *([last] if last else [])]
 
     def as_json(self) -> dict[str, Any]:
         places = [{"line": place.line, "image": place.image, "detail": place.detail} for place in self.places]
@@ -97,7 +101,9 @@ class Findings:
         marks: Sequence[Mark] = (),
     ) -> None:
         assert severity in SEVERITIES
-        self.found.append(Finding(severity, kind, what, advice, Path(self.source).name, list(places), list(marks)))
+        self.found.append(
+            Finding(severity, kind, what, advice, Path(self.source).resolve().name, list(places), list(marks))
+        )
 
     def __len__(self) -> int:
         return len(self.found)

@@ -31,6 +31,9 @@ def inspect(config: TrainConfig, settings: CheckConfig, folder: Path) -> int:
     """
     started = time.perf_counter()
     findings = Findings(source_name(config.data))
+    sheet = folder / "contact_sheet.png"
+    for earlier in (folder / "splits.csv", sheet):  # of another check, of other data perhaps
+        earlier.unlink(missing_ok=True)
     subject = read_subject(config, folder / "splits.csv", findings)
     facts = image_facts(subject, pixels=settings.pixels)
 
@@ -58,7 +61,6 @@ def inspect(config: TrainConfig, settings: CheckConfig, folder: Path) -> int:
         findings.add("error", "refused", f"A run would not take these data: {subject.refusal.rstrip('.')}")
 
     tiles = min(settings.tiles, len(subject))
-    sheet = folder / "contact_sheet.png"
     if tiles:
         write_contact_sheet(sheet, subject, facts, findings, tiles)
     seconds = time.perf_counter() - started
