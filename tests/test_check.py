@@ -602,7 +602,7 @@ def run_here(*arguments: str, folder: Path) -> Ended:
 def test_the_command_reports_leaves_its_files_and_exits_by_severity(folder: Path, tmp_path: Path) -> None:
     plant(folder, "points.csv", copied(2, "again.png", split="val"))
     table = (folder / "points.csv").rename(folder / "pünkte.csv")  # which the terminal can't show
-    ended = run_check("data=csv", f"data.table={table}", *INPUT, folder=tmp_path)
+    ended = run_check("data=csv", f'data.table="{table}"', *INPUT, folder=tmp_path)
     assert ended.returncode == 3, ended.stderr
     assert ended.stderr == ""
     assert "\x1b" not in ended.stdout  # a log file gets plain lines

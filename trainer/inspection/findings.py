@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,12 @@ from data.errors import MAX_LISTED, one_line
 
 SEVERITIES = ("error", "warning", "note")
 EXIT_CODES = {"error": 3, "warning": 1, "note": 0}
+# What a run says to faults that no line or image stands for.
+OF_ALL_ROWS = {
+    "no-landmarks": "no image has a landmark",
+    "landmark-not-in-train": "is missing in all",
+    "missing-image": "data.root=",
+}
 
 
 @dataclass(frozen=True)
@@ -115,9 +122,24 @@ class Findings:
     def count(self, severity: str) -> int:
         return sum(finding.severity == severity for finding in self.found)
 
+    def tell(self, refusal: str) -> bool:
+        """Whether an error says, in its own words, what a run would refuse the data for."""
+        return any(finding.severity == "error" and _tells(finding, refusal) for finding in self.found)
+
     @property
     def exit_code(self) -> int:
         return max((EXIT_CODES[finding.severity] for finding in self.found), default=0)
+
+
+def _tells(finding: Finding, refusal: str) -> bool:
+    """Whether both name a line or an image in common, or say the same."""
+    told = " ".join([finding.what, *map(str, finding.places)])
+    if set(re.findall(r"\bline [0-9]+\b", told)) & set(re.findall(r"\bline [0-9]+\b", refusal)):
+        return True
+    if any(place.line is None and place.image and place.image in refusal for place in finding.places):
+        return True
+    same = OF_ALL_ROWS.get(finding.kind, finding.what)
+    return one_line(same).lower() in refusal.lower()
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:

@@ -14,9 +14,9 @@ from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, nearest
 from data.image_paths import ImageFinder
 from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, SPLIT_WORDS, read_image_rows, require_image_column
 from data.labels import LABEL_COLUMNS, NO_LABEL, read_labels
-from data.numbers import as_numbers
+from data.numbers import LARGEST, as_numbers
 from data.point_columns import point_columns, read_points
-from data.tables import SPACING_COLUMNS
+from data.tables import LARGEST_SPACING_MM, SPACING_COLUMNS
 from trainer.config.data import CsvConfig
 from trainer.inspection.findings import Findings, Place, counted
 from trainer.inspection.subject import Subject
@@ -167,16 +167,18 @@ def _add_spacing(subject: Subject, cells: Cells, default_mm: float | None, findi
         )
         if values is not None:
             spacing_mm[rows] = values
-        if bad := np.flatnonzero(spacing_mm <= 0).tolist():
-            findings.add(
-                "error",
-                "impossible-spacing",
-                f"{counted(len(bad), 'row')} with a pixel spacing that is not above 0",
-                places=[subject.place(row, f"{spacing_mm[row]:g} mm/px") for row in bad],
-                advice="Spacing is mm per pixel; leave the cell empty if it is unknown.",
-            )
-            spacing_mm[bad] = np.nan
-    subject.spacing_mm = spacing_mm if default_mm is None else np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
+    if default_mm is not None:
+        spacing_mm = np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
+    if bad := np.flatnonzero((spacing_mm <= 0) | (spacing_mm > LARGEST_SPACING_MM)).tolist():
+        findings.add(
+            "error",
+            "impossible-spacing",
+            f"{counted(len(bad), 'row')} with a pixel spacing that is not above 0 and at most a kilometre",
+            places=[subject.place(row, f"{spacing_mm[row]:g} mm/px") for row in bad],
+            advice="Spacing is mm per pixel; leave the cell empty if it is unknown.",
+        )
+        spacing_mm[bad] = np.nan
+    subject.spacing_mm = spacing_mm
 
 
 def _add_labels(subject: Subject, cells: Cells, data: CsvConfig, findings: Findings, *, numeric: bool) -> None:
@@ -201,14 +203,14 @@ def _add_labels(subject: Subject, cells: Cells, data: CsvConfig, findings: Findi
     if not numeric:
         subject.classes = ["" if word.lower() in NO_LABEL else word for word in words]
         return
-    subject.numbers = as_numbers(words, decimal_comma=cells.decimal_comma)
-    bad = [row for row in np.flatnonzero(~np.isfinite(subject.numbers)).tolist() if row not in missing]
-    subject.numbers = np.where(np.isfinite(subject.numbers), subject.numbers, np.nan)
+    numbers = as_numbers(words, decimal_comma=cells.decimal_comma)
+    subject.numbers = np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
+    bad = [row for row in np.flatnonzero(np.isnan(subject.numbers)).tolist() if row not in missing]
     if bad:
         findings.add(
             "error",
             "label-no-number",
-            f"{counted(len(bad), 'label')} of {len(words)} that are no number",
+            f"{counted(len(bad), 'label')} of {len(words)} that are no number, or beyond {LARGEST:g}",
             places=[subject.place(row, quoted(words[row])) for row in bad],
             advice="Regression needs a finite number such as 12.5; task=classification learns words.",
         )
