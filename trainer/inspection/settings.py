@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from trainer.config.checks import check_not_negative
 from trainer.config.run import TrainConfig
 
-MOST_TILES = 300  # a sheet of 900 kilobytes each in memory, and 22,000 px high
+MOST_TILES = 300  # half a megabyte each in memory, on a sheet 22,000 px high
 
 
 @dataclass(kw_only=True)
