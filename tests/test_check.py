@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import hydra
 import numpy as np
 import pandas as pd
 import pytest
+from faults import Ended
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from data.phantom import draw_phantom
 from data.splits import read_splits
+from trainer.check import main
 from trainer.config.store import to_train_config
+from trainer.inspection.copies import inspect_copies
+from trainer.inspection.findings import Findings
+from trainer.inspection.image_facts import ImageFacts
 from trainer.inspection.inspect import inspect
 from trainer.inspection.settings import register_check_schema
+from trainer.inspection.subject import Subject
+
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # which NumPy would print between the findings
 
 NUM, NUM_TRAIN = 24, 18
 INPUT = ("data.input_height=128", "data.input_width=104", "data.batch_size=4")
@@ -62,7 +74,7 @@ def check(folder: Path, *overrides: str) -> Checked:
     settings = OmegaConf.to_object(composed.check)
     config = to_train_config(OmegaConf.masked_copy(composed, [key for key in composed if key != "check"]))
     report = folder / "report"
-    report.mkdir()
+    report.mkdir(exist_ok=True)
     return Checked(inspect(config, settings, report), report)
 
 
@@ -200,7 +212,7 @@ LANDMARK_FAULTS: list[tuple[str, tuple[str, int], list[int], Callable[[Table, Pa
     ("missing-image", ERROR, [line(3)], edited(3, image=""), "no name in the image column"),
     ("unreadable-image", ERROR, [line(4)], bytes_as(4, lambda content: content[:3000]), "ends too early"),
     ("unreadable-image", ERROR, [line(4)], bytes_as(4, lambda content: b""), "0 bytes"),
-    ("unreadable-image", ERROR, [line(4)], bytes_as(4, lambda content: b"<html>"), "not an image"),
+    ("unreadable-image", ERROR, [line(4)], bytes_as(4, lambda content: b"<html>"), "a web page"),
     ("blank-image", WARNING, [line(6)], image_as(6, lambda image: np.full_like(image, 7)), "all pixels are 7"),
     ("small-image", WARNING, [line(5)], smaller, "42 x 51 px, enlarged 2.5 x"),
     ("unusual-shape", WARNING, [line(8)], image_as(8, lambda im: np.pad(im, ((0, 0), (0, 500)))), "708 x 256 px"),
@@ -302,9 +314,9 @@ def test_clean_labels_have_no_finding(overrides: list[str], folder: Path) -> Non
 
 @pytest.mark.parametrize("task", ["landmarks", "classification", "regression"])
 def test_phantoms_have_no_finding(task: str, tmp_path: Path) -> None:
-    checked = check(tmp_path, f"task={task}", "data.num_images=100")
+    checked = check(tmp_path, f"task={task}", "data.num_images=40")
     assert (checked.code, checked.told["findings"]) == (0, [])
-    assert checked.told["counts"]["rows"] == 100
+    assert checked.told["counts"]["rows"] == 40
 
 
 def ages(values: dict[int, object]) -> Callable[[Table, Path], None]:
@@ -320,6 +332,7 @@ def all_of(column: str, value: str) -> Callable[[Table, Path], Table]:
 
 
 CLASSES, NUMBERS = "task=classification", "task=regression"
+NO_PAIRS = ("data.augmentation.flip_pairs=lost.txt",)
 LABEL_FAULTS: list[tuple[str, tuple[str, int], list[int], Callable[[Table, Path], Table | None], str, str]] = [
     ("missing-label", ERROR, [line(3)], edited(3, label=""), "column label is empty", CLASSES),
     ("one-class", ERROR, [], all_of("label", "a"), "", CLASSES),
@@ -378,6 +391,107 @@ def test_all_faults_are_told_together_and_so_is_what_a_run_would_say(folder: Pat
     assert "line 3, column x3 is '12px'" in checked.told["run_stops_with"]
 
 
+def in_turn(*changes: Callable[[Table, Path], Table | None]) -> Callable[[Table, Path], Table]:
+    def change(table: Table, folder: Path) -> Table:
+        for one in changes:
+            changed = one(table, folder)
+            table = table if changed is None else changed
+        return table
+
+    return change
+
+
+def test_copies_of_each_side_do_not_hide_that_the_sides_are_copies(folder: Path) -> None:
+    """02.png has a copy in train, and saved as JPEG one with a copy in val."""
+    change = in_turn(
+        copied(2, "again.png"), copied(2, "v1.jpg", split="val"), copied(NUM + 1, "v2.jpg", split="val")
+    )  # fmt: skip
+    checked = check(folder, "data=csv", plant(folder, "points.csv", change), "check.tiles=0")
+    assert checked.code == 3
+    assert checked.lines("same-bytes") == [line(2), line(NUM + 1)]
+    assert checked.details("leak") == f"02.png in train, also v1.jpg (line {line(NUM + 1)}) in val"
+
+
+def test_a_thousand_pictures_that_look_alike_are_one_set() -> None:
+    """And two sets of two beside them stay sets of their own. (Every two compared would be a million comparisons.)"""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 200, (32, 32)) for _ in range(3)]
+    thumbs = [*([pictures[0]] * 1500), pictures[1], pictures[2], pictures[1], pictures[2]]
+    facts: list[ImageFacts | None] = []
+    for i, thumb in enumerate(thumbs):
+        changed = thumb.copy()
+        changed.ravel()[i % 1024] += 20  # by which two thumbnails differ by 28 / 32 grey values
+        facts.append(ImageFacts(None, pixels=i.to_bytes(2), low=0, high=255, thumbnail=changed.astype(np.uint8)))
+    names = [str(i) for i in range(len(thumbs))]
+    subject = Subject(
+        source=Path("drawn"), names=names, lines=None, paths=None, splits=np.full(len(names), "train"),
+        splits_given=True,
+    )  # fmt: skip
+    findings = Findings("drawn")
+    inspect_copies(subject, facts, findings)
+    (found,) = findings.found
+    assert found.kind == "same-look"
+    assert [(place.row, *place.others) for place in found.places] == [
+        tuple(range(1500)), (1500, 1502), (1501, 1503),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cells", "lines", "detail"),
+    [
+        ({1: "80,5", 2: "81,25", 5: "1.200"}, [line(5)], "column x3 is '1.200'"),
+        ({2: "1.200", 3: "82,5", 5: "1.300", 6: "word"}, [line(2), line(5), line(6)], "column x3 is '1.300'"),
+    ],
+)
+def test_numbers_that_cannot_stand_in_one_table_are_told(
+    cells: dict[int, str], lines: list[int], detail: str, folder: Path
+) -> None:
+    """Beside 80,5 a 1.200 may be a thousand; alone each can be read."""
+    table = folder / "points.csv"
+    rows = pd.read_csv(table, dtype=str)
+    points = rows.filter(regex="^[xy][0-9]")
+    rows[points.columns] = points.map(lambda number: f"{round(float(number))}")
+    for row, text in cells.items():
+        rows.loc[row, "x3"] = text
+    rows.drop(columns="pixel_spacing_mm").to_csv(table, index=False, sep=";")
+    checked = check(folder, "data=csv", f"data.table={table}", "check.tiles=0")
+    places = [p for f in checked.told["findings"] if f["kind"] == "unreadable-points" for p in f["places"]]
+    assert sorted(place["line"] for place in places) == lines
+    assert detail in {place["detail"] for place in places}
+    assert checked.told["counts"]["landmarks"][3]["present"] == NUM - len(lines)
+    assert f"line {lines[0]}, column x3" in checked.told["run_stops_with"]
+
+
+def test_a_wrong_image_root_is_told_beside_the_other_faults(folder: Path) -> None:
+    override = plant(folder, "points.csv", edited(1, x3="12px"))
+    root = folder / "pictures"
+    checked = check(folder, "data=csv", override, f"data.root={root}", "check.tiles=0")
+    assert {"missing-image", "unreadable-points"} == set(checked.found)
+    assert f"24 images of 24 not found: data.root={root}: no such folder" in checked.found["missing-image"]["what"]
+
+
+def test_an_image_outside_the_root_is_not_called_lost(folder: Path) -> None:
+    (folder / "part").mkdir()
+    (folder / "part" / "points.csv").write_text((folder / "points.csv").read_text().replace("\n", "\n../")[:-3])
+    checked = check(folder, "data=csv", plant(folder / "part", "points.csv", lambda *_: None), "check.tiles=0")
+    assert set(checked.found) - {"shapes-not-compared"} == {"image-outside-root"}
+    assert len(checked.lines("image-outside-root")) == NUM
+    assert "data.allow_outside_root=true" in checked.found["image-outside-root"]["advice"]
+
+
+def test_a_terminal_obeys_nothing_in_the_names_and_cells_of_the_data(folder: Path) -> None:
+    clear = "\x1b[2J"
+    change = in_turn(
+        edited(3, image=f"{clear}lost.png"), edited(4, label=f"{clear}a"), edited(5, sex=f"{clear}F"),
+    )  # fmt: skip
+    given = [plant(folder, "labels.csv", change), "task=classification", "data.covariates=[sex]", *INPUT]
+    ended = run_here("data=csv", *given, "hydra.run.dir=there", folder=folder)
+    assert ended.code == 3
+    for said in (ended.out, ended.err, (folder / "there" / "check.txt").read_text()):
+        assert "\x1b" not in said
+    assert "line 5 (\\x1b[2Jlost.png): not found" in ended.out
+
+
 def test_a_group_on_both_sides_is_a_leak(folder: Path) -> None:
     def group(table: Table, folder: Path) -> Table:
         return table.assign(group=[f"p{row % 20}" for row in range(len(table))])
@@ -395,6 +509,91 @@ def test_a_landmark_without_a_training_label_is_an_error(folder: Path) -> None:
     checked = check(folder, "data=csv", plant(folder, "points.csv", forget), "check.tiles=0")
     assert (checked.code, list(checked.found)) == (3, ["landmark-not-in-train"])
     assert checked.told["counts"]["landmarks"][4]["missing"] == NUM_TRAIN
+
+
+def test_a_landmark_that_the_data_do_not_have_is_told_before_the_run(folder: Path) -> None:
+    nme = ["task.nme=pair", "task.nme_landmarks=[3,400]"]
+    checked = check(folder, "data=csv", f"data.table={folder / 'points.csv'}", "check.tiles=0", *nme)
+    assert (checked.code, list(checked.found)) == (3, ["no-such-landmark"])
+    said = "task.nme_landmarks=[3, 400]: there is no landmark 400, they count from 0 to 18"
+    assert checked.told["run_stops_with"] == checked.found["no-such-landmark"]["what"] == said
+
+
+def test_a_rare_landmark_keeps_no_other_from_being_compared(folder: Path) -> None:
+    """Eight images have landmark 18, and three of these have nothing else to be compared by."""
+
+    def rare(table: Table, folder: Path) -> None:
+        table.loc[8:, ["x18", "y18"]] = ""
+        table.loc[:2, [f"{axis}{k}" for k in range(2, 18) for axis in "xy"]] = ""
+        put_points(table, 10, shifted(4, -40)(points_of(table.replace("", "nan"), 10)))
+
+    checked = check(folder, "data=csv", plant(folder, "points.csv", rare), "check.tiles=0")
+    assert list(checked.found) == ["landmark-not-in-val", "misplaced-landmark"]
+    assert checked.lines("misplaced-landmark") == [line(10)]
+
+
+def beside_an_empty_row(table: Table, folder: Path) -> None:
+    edited(1, x3=table.loc[1, "x12"], y3=table.loc[1, "y12"])(table, folder)
+    put_points(table, 2, points_of(table, 2) * np.nan)
+
+
+def most_at_one_place(points: np.ndarray) -> np.ndarray:
+    points[:12] = points[0]
+    return points
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (beside_an_empty_row, "same-place"),
+        (moved(1, most_at_one_place), "same-place"),
+        (edited(1, pixel_spacing_mm="1e308"), "impossible-spacing"),
+    ],
+)
+def test_odd_numbers_are_told_and_end_no_computation(
+    change: Callable[[Table, Path], Table | None], kind: str, folder: Path
+) -> None:
+    checked = check(folder, "data=csv", plant(folder, "points.csv", change), "check.tiles=0")
+    assert checked.lines(kind) == [line(1)]
+
+
+def test_a_number_that_no_network_can_learn_is_told(folder: Path) -> None:
+    given = [plant(folder, "labels.csv", ages({4: "1e308", 5: "-1e308"})), NUMBERS, "data.label=age", "check.tiles=0"]
+    checked = check(folder, "data=csv", *given)
+    assert checked.code == 3
+    assert checked.lines("label-no-number") == [line(4), line(5)]
+    assert checked.told["counts"]["numbers"]["all"]["count"] == NUM - 2
+
+
+@pytest.mark.parametrize("label", ["split", "sex"])
+def test_a_label_column_with_another_role_is_told_as_such(label: str, folder: Path) -> None:
+    given = [plant(folder, "labels.csv", lambda *_: None), CLASSES, f"data.label={label}", "data.covariates=[sex]"]
+    checked = check(folder, "data=csv", *given, "check.tiles=0")
+    assert (checked.code, list(checked.found)) == (3, ["no-label-column"])
+    assert checked.found["no-label-column"]["what"] in checked.told["run_stops_with"]
+
+
+def test_a_refusal_is_told_beside_the_faults_that_it_is_not_about(folder: Path) -> None:
+    """A run refuses a landmark a hundred images away, which a finding tells as a warning only."""
+    change = in_turn(moved(1, shifted(4, 1e5)), edited(2, pixel_spacing_mm="0.00001"), image_as(3, np.zeros_like))
+    override = plant(folder, "points.csv", change)
+    checked = check(folder, "data=csv", override, "check.tiles=0", "data.augmentation.flip=0.5", *NO_PAIRS)
+    assert {kind for kind, found in checked.found.items() if found["severity"] == "error"} == {"flip-pairs", "refused"}
+    assert "landmark 4 is at" in checked.found["refused"]["what"]
+
+
+def test_without_a_training_row_no_covariate_is_called_empty(folder: Path) -> None:
+    given = [plant(folder, "labels.csv", all_of("split", "trian")), CLASSES, "data.covariates=[sex]", "check.tiles=0"]
+    assert list(check(folder, "data=csv", *given).found) == ["unknown-split"]
+
+
+def test_a_covariate_with_decimal_commas_is_counted_as_numbers(folder: Path) -> None:
+    table = folder / "labels.csv"
+    rows = pd.read_csv(table, dtype=str)
+    rows.assign(dose=[f"{row},5" for row in range(NUM)]).to_csv(table, sep=";", index=False)
+    given = [f"data.table={table}", CLASSES, "data.covariates=[dose]", "check.tiles=0"]
+    counts = check(folder, "data=csv", *given).told["counts"]
+    assert counts["covariates"]["dose"]["numbers"]["all"]["max"] == NUM - 0.5
 
 
 def test_left_and_right_that_are_swapped_are_told_with_flip_pairs(tmp_path: Path) -> None:
@@ -437,11 +636,15 @@ def test_an_image_folder_is_checked_by_names(folder: Path, tmp_path: Path) -> No
 
 
 def test_without_pixels_the_headers_and_the_table_are_checked(folder: Path) -> None:
-    blank = image_as(4, np.zeros_like)
-    given = ["data=csv", plant(folder, "points.csv", blank), "check.pixels=false"]
-    checked = check(folder, *given)
-    assert checked.code == 0
-    assert checked.told["counts"]["images"]["readable"] == NUM
+    change = in_turn(
+        image_as(4, np.zeros_like), bytes_as(5, lambda content: content[:3000]), edited(6, x3="12px"),
+        copied(7, "again.png"), copied(8, "08.png"),
+    )  # fmt: skip
+    checked = check(folder, "data=csv", plant(folder, "points.csv", change), "check.pixels=false")
+    assert {kind: checked.lines(kind) for kind in checked.found} == {
+        "unreadable-image": [line(5)], "unreadable-points": [line(6)], "repeated-path": [line(8)],
+    }  # fmt: skip
+    assert checked.told["counts"]["images"]["readable"] == NUM + 1
     assert not checked.told["pixels_read"]
 
 
@@ -460,21 +663,51 @@ def test_the_split_is_the_one_that_a_run_makes(folder: Path) -> None:
 
 
 def run_check(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m trainer.check ...` in a process of its own, which says in the end whether it has imported torch."""
+    tell = """
+import atexit, runpy, sys
+atexit.register(lambda: print("heavy:", sorted({"torch", "timm"} & set(sys.modules)), file=sys.stderr))
+runpy.run_module("trainer.check", run_name="__main__", alter_sys=True)
+"""
     return subprocess.run(
-        [sys.executable, "-m", "trainer.check", *arguments],
+        [sys.executable, "-c", tell, *arguments],
         cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
 
 
-def test_the_command_reports_leaves_its_files_and_exits_by_severity(folder: Path, tmp_path: Path) -> None:
-    override = plant(folder, "points.csv", copied(2, "again.png", split="val"))
-    ended = run_check("data=csv", override, *INPUT, folder=tmp_path)
+def run_here(*arguments: str, folder: Path) -> Ended:
+    """The command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    before, code = os.getcwd(), 0
+    os.chdir(folder)
+    try:
+        with (
+            mock.patch.object(sys, "argv", ["trainer.check", *arguments]),
+            mock.patch.dict(os.environ),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        os.chdir(before)
+        GlobalHydra.instance().clear()
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def test_the_command_reports_leaves_its_files_exits_by_severity_and_needs_no_torch(
+    folder: Path, tmp_path: Path
+) -> None:
+    plant(folder, "points.csv", copied(2, "again.png", split="val"))
+    table = (folder / "points.csv").rename(folder / "pünkte.csv")  # which the terminal can't show
+    ended = run_check("data=csv", f'data.table="{table}"', *INPUT, folder=tmp_path)
     assert ended.returncode == 3, ended.stderr
-    assert ended.stderr == ""
+    assert ended.stderr == "heavy: []\n"
     assert "\x1b" not in ended.stdout  # a log file gets plain lines
     assert (
-        f"error    points.csv: 1 image in more than one split (the same bytes)\n         line {line(2)} (02.png)"
+        f"error    p\\xfcnkte.csv: 1 image in more than one split (the same bytes)\n         line {line(2)} (02.png)"
         in ended.stdout
     )
     (report,) = (tmp_path / "outputs").glob("*/*_check")
@@ -486,19 +719,45 @@ def test_the_command_reports_leaves_its_files_and_exits_by_severity(folder: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["check.pixel=false"], 2, "Key 'pixel' not in 'CheckConfig'"),
+        (["check.pixel=false"], 2, "check.pixel is not a key of check"),
+        (["check.tiles=301"], 2, "check.tiles=301 must be at most 300"),
         (["check.tiles=-1"], 2, "check.tiles=-1 must not be negative"),
         (["data=csv", "data.table=absent.csv"], 3, "absent.csv: file not found"),
         (["-m", "seed=1,2"], 2, "leave out -m"),
+        (["hydra.mode=MULTIRUN", "seed=1,2"], 2, "leave out -m"),
+        (["--tiles=3"], 2, "--tiles=3 is not an option"),
+        (["resume=outputs/a"], 2, "resume=outputs/a goes on with a run"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_report(arguments: list[str], code: int, said: str, tmp_path: Path) -> None:
-    ended = run_check(*arguments, folder=tmp_path)
-    assert ended.returncode == code, ended.stderr
-    assert ended.stderr.startswith("error: ")
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert not list(tmp_path.glob("outputs/*/*"))
+    ended = run_here(*arguments, folder=tmp_path)
+    assert ended.code == code, ended.err
+    assert ended.err.startswith("error: ")
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+    assert not list(tmp_path.glob("*/*/*"))
+
+
+def test_the_split_of_an_earlier_check_is_not_taken_for_this_one(folder: Path) -> None:
+    given = ["data=csv", plant(folder, "points.csv", lambda rows, _: rows.drop(columns="split")), "check.tiles=0"]
+    written = folder / "report" / "splits.csv"
+    said = []
+    for seed in (1, 2):
+        check(folder, *given, f"data.split_seed={seed}")
+        said.append(written.read_text())
+    assert said[0] != said[1]
+
+
+def test_a_check_goes_to_a_folder_of_its_own(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    ended = run_here("hydra.run.dir=.", folder=folder)
+    assert (ended.code, sorted(folder.iterdir())) == (2, before)
+    assert f"hydra.run.dir={folder} holds other files than those of a check" in ended.err
+    with hydra.initialize_config_module("conf", version_base="1.3"):
+        composed = hydra.compose("check", return_hydra_config=True)
+    claimed = OmegaConf.to_container(composed.hydra.run, resolve=False)
+    assert isinstance(claimed, dict)
+    assert claimed["dir"].startswith("${run_dir:")  # which gives no folder to two processes
 
 
 def test_help_names_its_keys_and_imports_neither_torch_nor_numpy(tmp_path: Path) -> None:
@@ -516,12 +775,6 @@ runpy.run_module("trainer.check", run_name="__main__", alter_sys=True)
     assert "check.pixels" in told.stdout
     assert "check.tiles" in told.stdout
     assert "Exit codes: 0" in told.stdout
-
-
-def test_a_check_needs_no_torch(folder: Path) -> None:
-    tell = "import sys; import trainer.inspection.inspect; print('torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", tell], capture_output=True, text=True, timeout=60, check=True)
-    assert told.stdout.strip() == "False"
 
 
 @pytest.mark.real_data

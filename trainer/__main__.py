@@ -144,12 +144,7 @@ def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
 
 def main() -> None:
     """Runs, and turns each fault of the user's into one message and an exit code."""
-    # Let exceptions through to here; Hydra would print them its own way and exit 1.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    logging.raiseExceptions = False  # a log on a full disk must not bury the run's own message under tracebacks
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show must not end a run
+    prepare()
     try:
         check_arguments(sys.argv[1:])
         run()
@@ -164,6 +159,16 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C before training began", file=sys.stderr)
         sys.exit(130)
+
+
+def prepare() -> None:
+    """What each command of the trainer sets in its process before it reads its arguments."""
+    # Let exceptions through to main; Hydra would print them its own way and exit 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.raiseExceptions = False  # a log on a full disk must not bury the run's own message under tracebacks
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show must not end a run
 
 
 def fail(error: Exception, message: str | None = None) -> NoReturn:

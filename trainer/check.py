@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; there is no public way to it
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.__main__ import fail
+from trainer.__main__ import fail, prepare
+from trainer.arguments import check_arguments
 from trainer.config.store import to_train_config
 from trainer.exit_codes import FAULTS
 from trainer.inspection.settings import CheckConfig, register_check_schema
+from trainer.run_dir import RunDir
 
 register_check_schema()
 
@@ -24,10 +25,9 @@ def check(composed: DictConfig) -> None:
     """Ends the process with the exit code that the worst finding stands for."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise ValueError("trainer.check looks at the data of one run; leave out -m, and give each key one value")
         if composed.resume is not None:
             raise ValueError(f"resume={composed.resume} goes on with a run, whose data were read; leave it out")
+        _check_ours(folder)
         settings = OmegaConf.to_object(composed.check)
         assert isinstance(settings, CheckConfig)
         config = to_train_config(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "check"]))
@@ -42,14 +42,29 @@ def check(composed: DictConfig) -> None:
 
 def main() -> None:
     """Checks, and turns each fault of the command into one message and an exit code."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
+    prepare()
     try:
+        check_arguments(sys.argv[1:])
+        _check_single(sys.argv[1:])
         check()
     except FAULTS as error:
         fail(error)
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
+
+
+def _check_single(arguments: list[str]) -> None:
+    """Raises ValueError for a sweep, before Hydra's sweeper takes the keys of a check for those of a run."""
+    given = get_args_parser().parse_known_args(arguments)[0]
+    if given.multirun or any(text.lower() == "hydra.mode=multirun" for text in given.overrides):
+        raise ValueError("trainer.check looks at the data of one run; leave out -m, and give each key one value")
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises ValueError for a folder with files that are not those of an earlier check, which this one replaces."""
+    if any(folder.iterdir()) and (RunDir(folder).config.exists() or not (folder / "check.json").exists()):
+        raise ValueError(f"hydra.run.dir={folder} holds other files than those of a check; name a new folder")
 
 
 if __name__ == "__main__":

@@ -33,3 +33,13 @@ def check_absent(group: str, settings: object, keys: Iterable[str], fits_not: st
         value = getattr(settings, key, None)
         if value:
             raise ValueError(f"{group}.{key}={value} does not fit {fits_not}, it is for {fits}; leave it out")
+
+
+def check_landmarks_exist(key: str, landmarks: Iterable[int], num_landmarks: int) -> None:
+    """Raises ValueError for a number that none of the landmarks of the data has."""
+    numbers = list(landmarks)
+    for number in numbers:
+        if not 0 <= number < num_landmarks:
+            raise ValueError(
+                f"{key}={numbers}: there is no landmark {number}, they count from 0 to {num_landmarks - 1}"
+            )

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from trainer.inspection.findings import Findings, Place, counted
 from trainer.inspection.image_facts import THUMB, ImageFacts
 from trainer.inspection.subject import Subject
 
-COARSE = 4  # px, both sides of what thumbnails are first compared by
+COARSE, HALVED = 4, 8  # px, both sides of what thumbnails are first compared by
 SAME_LOOK = 1.0  # grey values of root mean square difference: the same picture, encoded anew
 LEAST_CONTRAST = 8.0  # standard deviation in grey values; below it, pictures are alike without being the same
 
 
 def inspect_copies(subject: Subject, facts: list[ImageFacts | None], findings: Findings) -> None:
     """Each image is told in one way: the same file, else the same bytes, else the same pixels, else the same look."""
-    told: set[int] = set()
+    told: list[set[int]] = []
     ways: list[tuple[str, str, str, list[list[int]]]] = [
         ("error", "repeated-path", "the same file", _alike(subject, lambda row: _path(subject, row))),
         ("warning", "same-bytes", "the same bytes", _alike(subject, lambda row: _fact(facts, row, "content"))),
@@ -27,9 +29,12 @@ def inspect_copies(subject: Subject, facts: list[ImageFacts | None], findings: F
         ("warning", "same-look", "the same picture, encoded anew", _same_look(facts)),
     ]
     for severity, kind, how, sets in ways:
-        fresh = [rows for rows in sets if not told.issuperset(rows)]
-        told.update(row for rows in fresh for row in rows)
-        leaks = [rows for rows in fresh if len(_splits(subject, rows)) > 1]
+        fresh = _not_yet(told, sets)
+        told += map(set, fresh)
+        leaks: list[list[int]] = []
+        apart: list[list[int]] = []
+        for rows in fresh:
+            (leaks if len(_splits(subject, rows)) > 1 else apart).append(rows)
         if leaks:
             findings.add(
                 "error",
@@ -38,7 +43,7 @@ def inspect_copies(subject: Subject, facts: list[ImageFacts | None], findings: F
                 places=_places(subject, leaks, with_split=True),
                 advice="Validation on what was trained on is no validation: keep one of each, or give them one group.",
             )
-        if apart := [rows for rows in fresh if rows not in leaks]:
+        if apart:
             findings.add(
                 severity,
                 kind,
@@ -73,6 +78,15 @@ def inspect_groups(subject: Subject, findings: Findings) -> None:
         places=places,
         advice="Keep all rows of a group in one split.",
     )
+
+
+def _not_yet(told: list[set[int]], sets: list[list[int]]) -> list[list[int]]:
+    """Those of `sets` that tell more than one of the sets `told`: two of these may be joined by a new one."""
+    numbers: dict[int, set[int]] = defaultdict(set)
+    for number, rows in enumerate(told):
+        for row in rows:
+            numbers[row].add(number)
+    return [rows for rows in sets if not set.intersection(*(numbers[row] for row in rows))]
 
 
 def _path(subject: Subject, row: int) -> Hashable:
@@ -110,21 +124,34 @@ def _same_look(facts: list[ImageFacts | None]) -> list[list[int]]:
     if len(rows) < 2:
         return []
     fine = np.stack(thumbs).astype(np.float32)
-    side = THUMB // COARSE
-    coarse = fine.reshape(len(rows), COARSE, side, COARSE, side).mean(axis=(2, 4)).reshape(len(rows), -1)
-    # Means of parts differ by no more than the parts do, so no pair is lost by comparing them first.
-    pairs = cKDTree(coarse).query_pairs(SAME_LOOK * COARSE, output_type="ndarray")
-    difference = [np.sqrt(np.mean((fine[i] - fine[j]) ** 2)) for i, j in pairs]
-    return _joined((rows[i], rows[j]) for (i, j), d in zip(pairs.tolist(), difference, strict=True) if d <= SAME_LOOK)
+    halved, coarse = _means(fine, HALVED), _means(fine, COARSE).reshape(len(rows), -1)
+    tree = cKDTree(coarse)
+    joined = np.zeros(len(rows), bool)
+    pairs: list[tuple[int, int]] = []
+    for i in range(len(rows)):
+        if joined[i]:  # compared with the first of its set; of 1000 alike, not every two are
+            continue
+        # Means of parts differ by no more than the parts do, so no pair is lost by comparing them first.
+        near = np.array(tree.query_ball_point(coarse[i], SAME_LOOK * COARSE))
+        for means in (halved, fine):
+            near = near[np.sqrt(np.mean((means[near] - means[i]) ** 2, axis=(1, 2))) <= SAME_LOOK]
+        joined[near] = True
+        pairs += [(i, j) for j in near.tolist() if j != i]
+    if not pairs:
+        return []
+    one, other = np.array(pairs).T
+    _, set_of = connected_components(coo_matrix((np.ones(len(one)), (one, other)), shape=(len(rows), len(rows))))
+    sets: dict[int, list[int]] = defaultdict(list)
+    for i in np.unique(pairs).tolist():
+        sets[set_of[i]].append(rows[i])
+    return list(sets.values())
 
 
-def _joined(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Sets of what pairs connect."""
-    set_of: dict[int, set[int]] = {}
-    for one, other in pairs:
-        both = set_of.get(one, {one}) | set_of.get(other, {other})
-        set_of |= dict.fromkeys(both, both)
-    return [sorted(rows) for rows in {id(rows): rows for rows in set_of.values()}.values()]
+def _means(thumbs: np.ndarray, side: int) -> np.ndarray:
+    """(N, side, side) means of the parts of thumbnails (N, THUMB, THUMB)."""
+    part = THUMB // side
+    means: np.ndarray = thumbs.reshape(len(thumbs), side, part, side, part).mean(axis=(2, 4))
+    return means
 
 
 def _splits(subject: Subject, rows: list[int]) -> set[str]:

@@ -22,6 +22,7 @@ from data.images import FORMATS, read_image, read_size
 from trainer.inspection.subject import Subject
 
 THUMB = 32  # px, both sides
+MOST_THREADS = 8
 # Modes of Pillow in words; what the network is given is 8 bits, gray or RGB, in any case.
 MODES = {
     "1": "gray 1 bit",
@@ -69,8 +70,10 @@ def image_facts(subject: Subject, *, pixels: bool) -> list[ImageFacts | None]:
         assert path is not None
         return _facts(path, pixels=pixels)
 
-    # Decoders let go of Python's lock, so threads read as many images at a time as there are cores.
-    with ThreadPoolExecutor(os.cpu_count()) as threads, _bar("reading images", len(rows)) as advance:
+    # Decoders let go of Python's lock, so threads read as many images at a time as there are cores for this process;
+    # more than a few at a time would fill the memory with large images.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(MOST_THREADS, cores)) as threads, _bar("reading images", len(rows)) as advance:
         for row, one in zip(rows, threads.map(look, rows), strict=True):
             facts[row] = one
             advance()

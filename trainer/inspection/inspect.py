@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from data.errors import DataError
+from trainer.config.checks import check_landmarks_exist
 from trainer.config.data import LandmarkData
 from trainer.config.run import TrainConfig
+from trainer.config.tasks import LandmarkTaskConfig
 from trainer.inspection.contact_sheet import write_contact_sheet
 from trainer.inspection.copies import inspect_copies, inspect_groups
 from trainer.inspection.findings import Findings
@@ -31,6 +33,9 @@ def inspect(config: TrainConfig, settings: CheckConfig, folder: Path) -> int:
     """
     started = time.perf_counter()
     findings = Findings(source_name(config.data))
+    sheet = folder / "contact_sheet.png"
+    for earlier in (folder / "splits.csv", sheet):  # of another check, of other data perhaps
+        earlier.unlink(missing_ok=True)
     subject = read_subject(config, folder / "splits.csv", findings)
     facts = image_facts(subject, pixels=settings.pixels)
 
@@ -38,6 +43,7 @@ def inspect(config: TrainConfig, settings: CheckConfig, folder: Path) -> int:
     inspect_copies(subject, facts, findings)
     inspect_groups(subject, findings)
     if subject.points is not None:
+        _check_nme_landmarks(config, subject, findings)
         sizes = image_sizes(facts)
         shapes = inspect_landmarks(subject, sizes, _flip_pairs(config, subject, findings), findings)
         inspect_spacing(subject, sizes, shapes, findings)
@@ -54,11 +60,10 @@ def inspect(config: TrainConfig, settings: CheckConfig, folder: Path) -> int:
             f"accumulation={config.accumulation} needs as many batches, but an epoch has fewer",
             advice="Lower accumulation or data.batch_size.",
         )
-    if subject.refusal is not None and not findings.count("error"):
+    if subject.refusal is not None and not findings.tell(subject.refusal):
         findings.add("error", "refused", f"A run would not take these data: {subject.refusal.rstrip('.')}")
 
     tiles = min(settings.tiles, len(subject))
-    sheet = folder / "contact_sheet.png"
     if tiles:
         write_contact_sheet(sheet, subject, facts, findings, tiles)
     seconds = time.perf_counter() - started
@@ -82,6 +87,18 @@ def inspect(config: TrainConfig, settings: CheckConfig, folder: Path) -> int:
     ]
     write_report(folder / "check.txt", findings.source, counts, findings, subject.refusal, footer)
     return findings.exit_code
+
+
+def _check_nme_landmarks(config: TrainConfig, subject: Subject, findings: Findings) -> None:
+    """What a run would say to task.nme_landmarks as soon as it knows the landmarks."""
+    assert subject.landmark_names is not None
+    if not isinstance(config.task, LandmarkTaskConfig):
+        return
+    try:
+        check_landmarks_exist("task.nme_landmarks", config.task.nme_landmarks or (), len(subject.landmark_names))
+    except ValueError as error:
+        findings.add("error", "no-such-landmark", str(error))
+        subject.refusal = subject.refusal or str(error)
 
 
 def _flip_pairs(config: TrainConfig, subject: Subject, findings: Findings) -> list[tuple[int, int]]:

@@ -114,7 +114,7 @@ def inspect_covariates(subject: Subject, missing_covariate: str, findings: Findi
                 if taken
                 else "Fill them in, or set data.missing_covariate=category to take them as missing.",
             )
-        if subject.refusal is None or subject.cells is None:
+        if subject.refusal is None or subject.cells is None or not (subject.splits == "train").any():
             continue
         given = [row for row, word in enumerate(words) if word]
         part = subject.cells._replace(

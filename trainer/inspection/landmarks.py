@@ -114,7 +114,8 @@ def _same_place(subject: Subject, findings: Findings) -> None:
             together.setdefault((int(one_of[k]), k), []).append(row)
     if not together:
         return
-    size_px = np.nanmedian(np.linalg.norm(points - np.nanmean(points, axis=1, keepdims=True), axis=2))
+    seen = points[np.isfinite(points).any(axis=(1, 2))]
+    size_px = np.nanmedian(np.linalg.norm(seen - np.nanmean(seen, axis=1, keepdims=True), axis=2))
     pairs_of: dict[bool, dict[int, list[tuple[int, int]]]] = {True: {}, False: {}}
     for (one, other), rows in together.items():
         usual_px = np.nanmedian(np.linalg.norm(points[:, one] - points[:, other], axis=1))
@@ -144,12 +145,16 @@ def _shapes(points: np.ndarray) -> Shapes | None:
     present = np.isfinite(shapes)
     landmarks = np.flatnonzero(present.sum(axis=0) >= ENOUGH_SHAPES)
     shapes = shapes[:, landmarks]
-    ordered = np.sort(shapes, axis=1)  # what is missing comes last
-    distinct = np.isfinite(ordered[:, :1]).sum(axis=1)
-    distinct += (np.isfinite(ordered[:, 1:]) & (ordered[:, 1:] != ordered[:, :-1])).sum(axis=1)
-    rows = np.flatnonzero(distinct >= LEAST_POINTS)
-    common = np.isfinite(shapes[rows]).sum(axis=0) >= ENOUGH_SHAPES
-    if len(rows) < ENOUGH_SHAPES or common.sum() < LEAST_POINTS or not common.all():
+    while True:
+        ordered = np.sort(shapes, axis=1)  # what is missing comes last
+        distinct = np.isfinite(ordered[:, :1]).sum(axis=1)
+        distinct += (np.isfinite(ordered[:, 1:]) & (ordered[:, 1:] != ordered[:, :-1])).sum(axis=1)
+        rows = np.flatnonzero(distinct >= LEAST_POINTS)
+        common = np.isfinite(shapes[rows]).sum(axis=0) >= ENOUGH_SHAPES
+        if common.all():
+            break
+        landmarks, shapes = landmarks[common], shapes[:, common]  # a rare one must not keep the others from it
+    if len(rows) < ENOUGH_SHAPES or len(landmarks) < LEAST_POINTS:
         return None
     typical = typical_shape(shapes[rows])
     return Shapes(rows, landmarks, shapes[rows], typical, lay_onto(shapes[rows], typical))

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from data.covariates import NUMERIC_SHARE
 from data.geometry import fit_image
 from data.image_rows import SPLIT_WORDS
+from data.numbers import LARGEST, as_numbers
 from trainer.config.run import TrainConfig
 from trainer.inspection.image_facts import ImageFacts
 from trainer.inspection.subject import Subject
@@ -149,15 +151,10 @@ def _words(subject: Subject, words: Iterable[str]) -> dict[str, dict[str, int]]:
 
 
 def _covariate(subject: Subject, words: list[str]) -> dict[str, Any]:
-    """A column of numbers as numbers, others word by word."""
-    numbers = np.array([_number(word) for word in words])
-    if len(np.unique(numbers[np.isfinite(numbers)])) > 2 and np.isfinite(numbers).sum() * 2 >= sum(map(bool, words)):
+    """A column of numbers, as the run would see it, as numbers; others word by word."""
+    numbers = as_numbers(words, decimal_comma=subject.cells is not None and subject.cells.decimal_comma)
+    numbers = np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
+    present = np.isfinite(numbers)
+    if len(np.unique(numbers[present])) > 2 and present.sum() >= NUMERIC_SHARE * sum(map(bool, words)):
         return {"numbers": _numbers(subject, numbers)}
     return {"words": _words(subject, words)}
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan

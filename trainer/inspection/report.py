@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data.errors import one_line
 from trainer.inspection.findings import SEVERITIES, Finding, Findings, counted
 from trainer.inspection.overview import SPLITS
 from trainer.run_dir import write_text
@@ -28,11 +29,11 @@ def write_report(
     console = Console(record=True, highlight=False)
     if not console.is_terminal:
         console = Console(record=True, highlight=False, width=max(FILE_WIDTH, console.width))
-    console.print(Text(source, style="bold"), soft_wrap=True)
+    console.print(Text(one_line(source), style="bold"), soft_wrap=True)
     for name, told in _lines(counts):
-        console.print(Text(f"  {name:<9} ").append(told), soft_wrap=True)
+        console.print(Text(f"  {name:<9} ").append(one_line(told)), soft_wrap=True)
     for title, table in _tables(counts):
-        console.print(Text(f"\n{title}", style="bold"), soft_wrap=True)
+        console.print(Text(f"\n{one_line(title)}", style="bold"), soft_wrap=True)
         console.print(table)
     if len(findings):
         console.print()
@@ -40,7 +41,7 @@ def write_report(
         console.print(_told(finding), soft_wrap=True)
     console.print()
     for text in (verdict(findings, refusal), *footer):
-        console.print(Text(text), soft_wrap=True)
+        console.print(Text(one_line(text)), soft_wrap=True)
     sys.stdout.flush()
     write_text(path, "".join(f"{line.rstrip()}\n" for line in console.export_text().split("\n")).rstrip() + "\n")
 
@@ -182,7 +183,7 @@ def _table(title: str, heading: list[str], rows: list[list[Any]]) -> tuple[str, 
     for i, name in enumerate(heading):
         table.add_column(Text(name), justify="right" if i else "left", overflow="fold")
     for row in rows[:MOST_ROWS]:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(one_line(str(cell))) for cell in row))
     if len(rows) > MOST_ROWS:
         table.add_row(Text(f"and {len(rows) - MOST_ROWS} more, in check.json"))
     return title, table

@@ -9,6 +9,8 @@ from hydra.core.config_store import ConfigStore
 from trainer.config.checks import check_not_negative
 from trainer.config.run import TrainConfig
 
+MOST_TILES = 300  # half a megabyte each in memory, on a sheet 22,000 px high
+
 
 @dataclass(kw_only=True)
 class CheckConfig:
@@ -17,6 +19,8 @@ class CheckConfig:
 
     def __post_init__(self) -> None:
         check_not_negative("check.tiles", self.tiles)
+        if self.tiles > MOST_TILES:
+            raise ValueError(f"check.tiles={self.tiles} must be at most {MOST_TILES}; check.json tells of all images")
 
 
 @dataclass(kw_only=True)

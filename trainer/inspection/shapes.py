@@ -52,7 +52,8 @@ class Shapes:
 def typical_shape(shapes: np.ndarray) -> TypicalShape:
     """The median of shapes (N, K) complex px after they are laid onto each other; NaN = missing."""
     centred = shapes - _median(shapes, axis=1)[:, None]
-    centred = centred / np.nanmedian(np.abs(centred), axis=1)[:, None]
+    size = np.nanmedian(np.abs(centred), axis=1)
+    centred = centred / np.where(size > 0, size, np.nanmax(np.abs(centred), axis=1))[:, None]  # 0: most coincide
     mean, spread = _median(centred, axis=0), np.full(shapes.shape[1], 0.1)
     for _ in range(ROUNDS):
         mean = mean - mean.mean()

@@ -14,6 +14,7 @@ from data.errors import DataError
 from data.image_folder import SUFFIXES
 from data.image_rows import SPLIT_WORDS
 from data.label_records import LabelRecords
+from data.numbers import LARGEST, as_numbers
 from data.records import LandmarkRecords
 from data.splits import assign_splits
 from trainer.config.data import CsvConfig, DataConfig, ImageFolderConfig, LabelData, LandmarkData
@@ -121,12 +122,8 @@ def _folder_subject(root: Path, names: list[str], *, numeric: bool) -> Subject:
     if not numeric:
         subject.classes = labels
         return subject
-    subject.numbers = np.full(len(names), np.nan)
-    for row, label in enumerate(labels):
-        try:
-            subject.numbers[row] = float(label)
-        except ValueError:
-            continue  # the run's refusal names it
+    numbers = as_numbers(labels, decimal_comma=False)
+    subject.numbers = np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)  # the run's refusal names what is none
     return subject
 
 
@@ -175,5 +172,7 @@ class _Collector(logging.Handler):
         self.findings = findings
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "data.tables":  # points outside their images, which are inspected
+            return
         what = record.getMessage().removeprefix(f"{self.findings.source}: ")
         self.findings.add("warning", "told-by-the-reader", what)

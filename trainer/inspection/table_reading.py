@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,10 @@ from data.cells import MISSING, Cells, read_cells, read_numbers
 from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, nearest, quoted
 from data.image_paths import ImageFinder
 from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, SPLIT_WORDS, read_image_rows, require_image_column
-from data.labels import LABEL_COLUMNS, NO_LABEL
-from data.numbers import as_numbers
+from data.labels import LABEL_COLUMNS, NO_LABEL, read_labels
+from data.numbers import LARGEST, as_numbers
 from data.point_columns import point_columns, read_points
-from data.tables import SPACING_COLUMNS
+from data.tables import LARGEST_SPACING_MM, SPACING_COLUMNS
 from trainer.config.data import CsvConfig
 from trainer.inspection.findings import Findings, Place, counted
 from trainer.inspection.subject import Subject
@@ -42,7 +43,7 @@ def table_subject(data: CsvConfig, task: str, findings: Findings) -> Subject:
         _add_points(subject, cells, findings)
         _add_spacing(subject, cells, data.pixel_spacing_mm, findings)
     else:
-        _add_labels(subject, cells, data.label, findings, numeric=task == "regression")
+        _add_labels(subject, cells, data, findings, numeric=task == "regression")
         _add_covariates(subject, cells, data.covariates, findings)
     return subject
 
@@ -60,9 +61,29 @@ def _images(cells: Cells, data: CsvConfig, findings: Findings) -> tuple[list[str
         return names, list(read_image_rows(cells, root, allow_outside_root=data.allow_outside_root).images)
     except DataError:  # of an image, a split or a group: what is told is looked for below, row by row
         pass
-    finder = ImageFinder(cells.path, root, allow_outside_root=data.allow_outside_root)
+    try:
+        finder = ImageFinder(cells.path, root, allow_outside_root=data.allow_outside_root)
+    except DataError as error:  # the root
+        fault, _, advice = str(error).rstrip(".").rpartition(". ")
+        what = f"{counted(len(names), 'image')} of {len(names)} not found: {fault}"
+        findings.add("error", "missing-image", what, advice=f"{advice}.")
+        return names, [None] * len(names)
     paths = [finder.locate(name) for name in names]
-    if lost := [row for row, path in enumerate(paths) if path is None]:
+    anywhere = ImageFinder(cells.path, root, allow_outside_root=True)
+    elsewhere = {row: anywhere.locate(names[row]) for row, path in enumerate(paths) if path is None}
+    if outside := [row for row, path in elsewhere.items() if path is not None]:
+        findings.add(
+            "error",
+            "image-outside-root",
+            f"{counted(len(outside), 'image')} of {len(names)} outside the image root",
+            places=[
+                Place(row, cells.lines[row], names[row], f"is {os.path.realpath(str(elsewhere[row]))}")
+                for row in outside
+            ],
+            advice=f"The image root is {finder.root}; keep the images in it, name another data.root, or set "
+            "data.allow_outside_root=true.",
+        )
+    if lost := [row for row, path in elsewhere.items() if path is None]:
         told: list[Place] = []
         for row in lost:  # only what is shown is searched for near names: a wrong root loses every row
             near = (did_you_mean(Path(folder, names[row])) for folder in finder.folders if len(told) < MAX_LISTED)
@@ -146,51 +167,50 @@ def _add_spacing(subject: Subject, cells: Cells, default_mm: float | None, findi
         )
         if values is not None:
             spacing_mm[rows] = values
-        if bad := np.flatnonzero(spacing_mm <= 0).tolist():
-            findings.add(
-                "error",
-                "impossible-spacing",
-                f"{counted(len(bad), 'row')} with a pixel spacing that is not above 0",
-                places=[subject.place(row, f"{spacing_mm[row]:g} mm/px") for row in bad],
-                advice="Spacing is mm per pixel; leave the cell empty if it is unknown.",
-            )
-            spacing_mm[bad] = np.nan
-    subject.spacing_mm = spacing_mm if default_mm is None else np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
-
-
-def _add_labels(subject: Subject, cells: Cells, label: str | None, findings: Findings, *, numeric: bool) -> None:
-    column = cells.column(LABEL_COLUMNS if label is None else [label.strip().lower()])
-    if column is None:
-        wanted = f"column {quoted(label)}{nearest(label, cells.header)}" if label else "label column"
+    if default_mm is not None:
+        spacing_mm = np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
+    if bad := np.flatnonzero((spacing_mm <= 0) | (spacing_mm > LARGEST_SPACING_MM)).tolist():
         findings.add(
             "error",
-            "no-label-column",
-            f"{cells.path.name}: line {cells.header_line} has no {wanted}, only {enumerated(cells.header)}",
-            advice=f"Set data.label to a column's name, or call it one of {enumerated(LABEL_COLUMNS)}.",
+            "impossible-spacing",
+            f"{counted(len(bad), 'row')} with a pixel spacing that is not above 0 and at most a kilometre",
+            places=[subject.place(row, f"{spacing_mm[row]:g} mm/px") for row in bad],
+            advice="Spacing is mm per pixel; leave the cell empty if it is unknown.",
         )
+        spacing_mm[bad] = np.nan
+    subject.spacing_mm = spacing_mm
+
+
+def _add_labels(subject: Subject, cells: Cells, data: CsvConfig, findings: Findings, *, numeric: bool) -> None:
+    try:  # without rows, it is the choice of the column that is judged
+        read_labels(_part(cells, []), data.label, numeric=numeric, covariates=data.covariates)
+    except DataError as error:
+        findings.add("error", "no-label-column", _without_path(error, cells.path))
         return
+    column = cells.column(LABEL_COLUMNS if data.label is None else [data.label.strip().lower()])
+    assert column is not None
     subject.target_name = cells.header[column]
     words = [row[column] for row in cells.rows]
-    missing = [row for row, word in enumerate(words) if word.lower() in NO_LABEL]
+    missing = {row for row, word in enumerate(words) if word.lower() in NO_LABEL}
     if missing:
         findings.add(
             "error",
             "missing-label",
             f"{counted(len(missing), 'row')} without a label",
-            places=[subject.place(row, f"column {subject.target_name} is empty") for row in missing],
+            places=[subject.place(row, f"column {subject.target_name} is empty") for row in sorted(missing)],
             advice="Give every row its label, or delete the row.",
         )
     if not numeric:
         subject.classes = ["" if word.lower() in NO_LABEL else word for word in words]
         return
-    subject.numbers = as_numbers(words, decimal_comma=cells.decimal_comma)
-    bad = [row for row in np.flatnonzero(~np.isfinite(subject.numbers)).tolist() if row not in set(missing)]
-    subject.numbers = np.where(np.isfinite(subject.numbers), subject.numbers, np.nan)
+    numbers = as_numbers(words, decimal_comma=cells.decimal_comma)
+    subject.numbers = np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
+    bad = [row for row in np.flatnonzero(np.isnan(subject.numbers)).tolist() if row not in missing]
     if bad:
         findings.add(
             "error",
             "label-no-number",
-            f"{counted(len(bad), 'label')} of {len(words)} that are no number",
+            f"{counted(len(bad), 'label')} of {len(words)} that are no number, or beyond {LARGEST:g}",
             places=[subject.place(row, quoted(words[row])) for row in bad],
             advice="Regression needs a finite number such as 12.5; task=classification learns words.",
         )
@@ -222,20 +242,50 @@ def _rows_that_read(
         return everything, read(cells)
     except DataError:
         pass
-    good: list[int] = []
-    refused: dict[str, list[Place]] = {}
-    for row in everything:
-        line = cells.lines[row]
+    refused: dict[str, list[Place]] = {}  # the advice tells the kinds of fault apart
+    values: np.ndarray | None = None
+    good = _readable(cells, read, everything, [], refused)
+    while good:
         try:
-            read(_part(cells, [row]))
-            good.append(row)
-        except DataError as error:
-            fault, _, advice = _without_path(error, cells.path).rpartition(". ")
-            place = Place(row, line, None, fault.replace(f"line {line}, ", ""))
-            refused.setdefault(advice, []).append(place)  # the advice tells the kinds of fault apart
+            values = read(_part(cells, good))
+            break
+        except DataError as error:  # each can be read, but not all in one table: 1.200 is no number beside 12,5
+            odd = next(
+                row for row in good if re.search(rf"\bline {cells.lines[row]}\b", _without_path(error, cells.path))
+            )
+        against = (row for row in good if _fault(cells, read, odd, [row]))
+        beside = next(([row] for row in against), [row for row in good if row != odd])
+        good = _readable(cells, read, good, beside, refused)
     for advice, places in refused.items():
         findings.add("error", kind, f"{counted(len(places), 'row')} with {what}", places=places, advice=f"{advice}.")
-    return good, read(_part(cells, good)) if good else None
+    return good, values
+
+
+def _readable(
+    cells: Cells,
+    read: Callable[[Cells], np.ndarray],
+    rows: list[int],
+    beside: list[int],
+    refused: dict[str, list[Place]],
+) -> list[int]:
+    """Those of `rows` that `read` takes in one table with the rows `beside`; the others are `refused`."""
+    faults = {row: _fault(cells, read, row, beside) for row in rows}
+    for row, fault in faults.items():
+        if fault is not None:
+            refused.setdefault(fault[1], []).append(Place(row, cells.lines[row], None, fault[0]))
+    return [row for row, fault in faults.items() if fault is None]
+
+
+def _fault(cells: Cells, read: Callable[[Cells], np.ndarray], row: int, beside: list[int]) -> tuple[str, str] | None:
+    """What `read` says against a row in one table with the rows `beside`, and its advice; None if it takes the row."""
+    line = f"line {cells.lines[row]}, "
+    try:
+        read(_part(cells, [row, *beside]))
+    except DataError as error:
+        fault, _, advice = _without_path(error, cells.path).rpartition(". ")
+        if fault.startswith(line):
+            return fault.replace(line, ""), advice
+    return None
 
 
 def _part(cells: Cells, rows: list[int]) -> Cells:

@@ -15,6 +15,7 @@ from data.datasets import mean_shape, to_original
 from data.records import LandmarkRecords
 from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
 from models.landmarks import LandmarkOutput
+from trainer.config.checks import check_landmarks_exist
 from trainer.tasks.landmark_losses import PointLoss
 from trainer.tasks.landmark_metrics import image_means, landmark_metrics, per_landmark_table, radial_errors
 from trainer.tasks.landmark_pictures import plot_landmark_errors, write_overlays
@@ -47,12 +48,7 @@ class LandmarkTask(Task[LandmarkRecords]):
         monitor: str | None,
         num_overlays: int,
     ) -> None:
-        for landmark in nme_landmarks or ():
-            if not 0 <= landmark < len(landmark_names):
-                raise ValueError(
-                    f"task.nme_landmarks={list(nme_landmarks or ())}: there is no landmark {landmark}, "
-                    f"they count from 0 to {len(landmark_names) - 1}"
-                )
+        check_landmarks_exist("task.nme_landmarks", nme_landmarks or (), len(landmark_names))
         self.landmark_names = landmark_names
         self.heatmap_loss = heatmap_cross_entropy if heatmap_loss == "cross_entropy" else heatmap_squared_error
         self.heatmap_weight = heatmap_weight
