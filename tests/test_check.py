@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -21,18 +22,19 @@ import pandas as pd
 import pytest
 from faults import Ended
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from PIL import Image
 
 from data.phantom import draw_phantom
 from data.splits import read_splits
 from trainer.check import main
+from trainer.config.run import TrainConfig
 from trainer.config.store import to_train_config
 from trainer.inspection.copies import inspect_copies
 from trainer.inspection.findings import Findings
 from trainer.inspection.image_facts import ImageFacts
 from trainer.inspection.inspect import inspect
-from trainer.inspection.settings import register_check_schema
+from trainer.inspection.settings import CheckConfig, register_check_schema
 from trainer.inspection.subject import Subject
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # which NumPy would print between the findings
@@ -58,21 +60,22 @@ class Checked:
 
 
 @cache
-def composed_for(*overrides: str) -> DictConfig:
+def config_for(*overrides: str) -> tuple[TrainConfig, CheckConfig]:
     register_check_schema()
     with hydra.initialize_config_module("conf", version_base="1.3"):
-        return hydra.compose("check", overrides=[*INPUT, *overrides])
+        composed = hydra.compose("check", overrides=[*INPUT, *overrides])
+    settings = OmegaConf.to_object(composed.check)
+    assert isinstance(settings, CheckConfig)
+    return to_train_config(OmegaConf.masked_copy(composed, [key for key in composed if key != "check"])), settings
 
 
 def check(folder: Path, *overrides: str) -> Checked:
     """The check in this process. Composing takes longer than checking, so it is done once for all tables."""
-    where = [text for text in overrides if text.startswith(("data.table=", "data.root="))]
-    shared = [text for text in overrides if text not in where]
-    composed = composed_for(*shared, *(f"{text.split('=')[0]}=set_below" for text in where)).copy()
-    for text in where:
-        OmegaConf.update(composed, *text.split("=", 1))
-    settings = OmegaConf.to_object(composed.check)
-    config = to_train_config(OmegaConf.masked_copy(composed, [key for key in composed if key != "check"]))
+    where = dict(text.split("=", 1) for text in overrides if text.startswith(("data.table=", "data.root=")))
+    shared = [text for text in overrides if text.split("=")[0] not in where]
+    config, settings = copy.deepcopy(config_for(*shared, *(f"{key}=set_below" for key in where)))
+    for key, value in where.items():
+        setattr(config.data, key.removeprefix("data."), value)
     report = folder / "report"
     report.mkdir(exist_ok=True)
     return Checked(inspect(config, settings, report), report)
@@ -308,15 +311,15 @@ def test_clean_data_have_no_finding_and_exit_0(folder: Path) -> None:
     [["task=classification"], ["task=regression", "data.label=age", "data.covariates=[sex]", "model=covariate"]],
 )
 def test_clean_labels_have_no_finding(overrides: list[str], folder: Path) -> None:
-    checked = check(folder, "data=csv", f"data.table={folder / 'labels.csv'}", *overrides)
+    checked = check(folder, "data=csv", f"data.table={folder / 'labels.csv'}", "check.tiles=6", *overrides)
     assert (checked.code, checked.told["findings"]) == (0, [])
 
 
 @pytest.mark.parametrize("task", ["landmarks", "classification", "regression"])
 def test_phantoms_have_no_finding(task: str, tmp_path: Path) -> None:
-    checked = check(tmp_path, f"task={task}", "data.num_images=40")
+    checked = check(tmp_path, f"task={task}", "data.num_images=60", "check.tiles=0")
     assert (checked.code, checked.told["findings"]) == (0, [])
-    assert checked.told["counts"]["rows"] == 40
+    assert checked.told["counts"]["rows"] == 60
 
 
 def ages(values: dict[int, object]) -> Callable[[Table, Path], None]:
@@ -623,7 +626,7 @@ def test_an_image_folder_is_checked_by_names(folder: Path, tmp_path: Path) -> No
         place = root / ("train" if i < NUM_TRAIN else "val") / "ab"[i % 2]
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / f"{i:02d}.png", place)
-    given = ["task=classification", "data=image_folder", f"data.root={root}"]
+    given = ["task=classification", "data=image_folder", f"data.root={root}", "check.tiles=0"]
     clean = check(tmp_path, *given)
     assert (clean.code, clean.told["findings"]) == (0, [])
     shutil.rmtree(clean.folder)
