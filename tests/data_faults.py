@@ -19,6 +19,7 @@ from PIL import Image
 from data.errors import DataError
 from trainer.config.run import TrainConfig
 from trainer.config.store import to_train_config
+from trainer.exit_codes import exit_code
 from trainer.run_data import RunData
 
 NO_PHANTOM = ("data.num_images", "data.height", "data.width")
@@ -155,19 +156,20 @@ def faults_of(section: str, arranged: dict[str, Arrange]) -> list[Fault]:
 
 
 def check_told(fault: Fault, folder: Path) -> str:
-    """Holds what reading the data says against what the page promises; returns the function of `data` that says it."""
+    """Holds what reading the data says against what the page promises; returns the module of `data` that says it."""
     folder.mkdir(parents=True)
     with pytest.raises(DataError) as caught:
         read_data(fault.arrange(folder), folder)
     pattern = ".*".join(re.escape(part) for part in fault.message.split(ANYTHING))
     assert re.fullmatch(pattern, str(caught.value)), f"\npromised: {fault.message}\nsaid:     {caught.value}"
-    places = [f"{entry.path.stem}.{entry.name}" for entry in caught.traceback if Path(entry.path).parent.name == "data"]
-    return next(place for place in reversed(places) if place != "errors.listing")
+    assert exit_code(caught.value) == fault.code
+    modules = [entry.path.stem for entry in caught.traceback if Path(entry.path).parent.name == "data"]
+    return next(module for module in reversed(modules) if module != "errors")
 
 
-def untried_functions(faults: Sequence[Fault], tried: Collection[str], folder: Path) -> dict[str, list[str]]:
-    """Functions of `data` that refuse some of these, but none of the `tried`: what they refuse."""
+def untried_modules(faults: Sequence[Fault], tried: Collection[str], folder: Path) -> dict[str, list[str]]:
+    """Modules of `data` that refuse some of these, but none of the `tried`: what they refuse."""
     refused: dict[str, list[str]] = {}
     for number, fault in enumerate(faults):
         refused.setdefault(check_told(fault, folder / str(number) / "work"), []).append(fault.name)
-    return {function: names for function, names in refused.items() if not set(names) & set(tried)}
+    return {module: names for module, names in refused.items() if not set(names) & set(tried)}
