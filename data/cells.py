@@ -44,11 +44,6 @@ class Cells(NamedTuple):
         marks = {self.decimal_marks[column] for column in columns}
         return "," in marks and "." not in marks
 
-    @property
-    def decimal_comma(self) -> bool:
-        """Whether the numbers of all columns, read together, have decimal commas."""
-        return self.decimal_comma_in(range(len(self.header)))
-
     def at(self, row: int, column: int) -> str:
         return f"line {self.lines[row]}, column {cut(self.header[column])}"
 

@@ -36,7 +36,7 @@ def test_cells_know_the_line_that_each_row_begins_on(tmp_path):
 )
 def test_the_delimiter_decides_whether_a_comma_is_a_decimal_point(tmp_path, text, value, decimal_comma):
     cells = cells_of(tmp_path, text)
-    assert cells.decimal_comma is decimal_comma
+    assert cells.decimal_comma_in([0, 1]) is decimal_comma
     assert read_numbers(cells, [0, 1]).tolist() == [[value, 2.0]]
 
 

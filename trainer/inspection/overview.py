@@ -37,7 +37,7 @@ def overview(subject: Subject, facts: list[ImageFacts | None], config: TrainConf
         **({} if subject.spacing_mm is None else {"spacing_mm": _spacing(subject)}),
         **({} if subject.classes is None else {"classes": _words(subject, subject.classes)}),
         **({} if subject.numbers is None else {"numbers": _numbers(subject, subject.numbers)}),
-        "covariates": {name: _covariate(subject, words) for name, words in (subject.covariates or {}).items()},
+        "covariates": {name: _covariate(subject, name, words) for name, words in (subject.covariates or {}).items()},
     }
 
 
@@ -150,9 +150,11 @@ def _words(subject: Subject, words: Iterable[str]) -> dict[str, dict[str, int]]:
     return {word: dict(counts[word]) for word in sorted(counts, key=lambda word: -counts[word].total())}
 
 
-def _covariate(subject: Subject, words: list[str]) -> dict[str, Any]:
+def _covariate(subject: Subject, name: str, words: list[str]) -> dict[str, Any]:
     """A column of numbers, as the run would see it, as numbers; others word by word."""
-    numbers = as_numbers(words, decimal_comma=subject.cells is not None and subject.cells.decimal_comma)
+    cells = subject.cells
+    decimal_comma = cells is not None and cells.decimal_comma_in([cells.header.index(name)])
+    numbers = as_numbers(words, decimal_comma=decimal_comma)
     numbers = np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
     present = np.isfinite(numbers)
     if len(np.unique(numbers[present])) > 2 and present.sum() >= NUMERIC_SHARE * sum(map(bool, words)):

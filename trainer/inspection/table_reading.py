@@ -203,7 +203,7 @@ def _add_labels(subject: Subject, cells: Cells, data: CsvConfig, findings: Findi
     if not numeric:
         subject.classes = ["" if word.lower() in NO_LABEL else word for word in words]
         return
-    numbers = as_numbers(words, decimal_comma=cells.decimal_comma)
+    numbers = as_numbers(words, decimal_comma=cells.decimal_comma_in([column]))
     subject.numbers = np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
     bad = [row for row in np.flatnonzero(np.isnan(subject.numbers)).tolist() if row not in missing]
     if bad:
