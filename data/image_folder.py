@@ -103,10 +103,10 @@ def _folders_in(folder: Path) -> list[str]:
         names = sorted(os.listdir(folder))
     except OSError as error:
         _refuse(error)
-    return [name for name in names if os.path.isdir(folder / name) and not _is_left_out(str(folder / name))]
+    return [name for name in names if os.path.isdir(folder / name) and not is_left_out(str(folder / name))]
 
 
-def _is_left_out(folder: str) -> bool:
+def is_left_out(folder: str) -> bool:
     """Whether a folder is hidden, or written by a run or a check."""
     place, name = os.path.split(folder)
     if name.startswith(".") or (name in OUTPUT_FOLDERS and os.path.realpath(place) == os.path.realpath(os.curdir)):
@@ -133,7 +133,7 @@ def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
         for name in sorted(folders):
             folder = os.path.join(place, name)
             real = os.path.join(os.path.realpath(folder), "")
-            if _is_left_out(folder) or any(passed.startswith(real) for passed in way):
+            if is_left_out(folder) or any(passed.startswith(real) for passed in way):
                 continue
             inner = Path(folder).relative_to(root).as_posix()
             if real in walked:

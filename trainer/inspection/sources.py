@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.image_folder import SUFFIXES
+from data.image_folder import SUFFIXES, is_left_out
 from data.image_rows import SPLIT_WORDS
 from data.label_records import LabelRecords
 from data.numbers import LARGEST, as_numbers
@@ -130,7 +130,7 @@ def _folder_subject(root: Path, names: list[str], *, numeric: bool) -> Subject:
 def _image_names(root: Path) -> Iterator[str]:
     """Images below `root` that are not hidden, as paths relative to it; links to folders are not followed."""
     for place, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_left_out(os.path.join(place, name))]
         for file in files:
             if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES:
                 yield Path(place, file).relative_to(root).as_posix()
