@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
@@ -109,9 +109,10 @@ def watched_batches(loader: DataLoader[Any]) -> Iterator[Any]:
         raise type(error)(str(error).rsplit(kind, 1)[-1].strip()) from None
     except (RuntimeError, OSError, EOFError) as error:
         if not isinstance(error, RuntimeError):  # the way to a worker broke off, as it does a moment before its end
-            ending = wait([process.sentinel for process in workers], END_SECONDS)
+            with suppress(RuntimeError):  # of torch's own handler, where another loader has set it: a worker has ended
+                wait([process.sentinel for process in workers], END_SECONDS)
             for process in workers:
-                process.join(END_SECONDS if process.sentinel in ending else 0)
+                process.join(1)
         if ended := [process for process in workers if process.exitcode is not None]:
             raise ReadingError(" ".join(_told(process, watched) for process in ended) + f" {OPEN}") from error
         if "/torch_" in str(error):  # the name of a block of shared memory, in which batches come over

@@ -45,6 +45,9 @@ class Command:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
         """Standard output and error, once it has ended."""
         self._process.join(timeout)

@@ -31,6 +31,18 @@ class StopAt(StopRequest):
             raise Stopped(signal.SIGTERM, at_once=False)
 
 
+class StopOnceThere(StopRequest):
+    """Asks to stop at the first check after a file has been written."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def check(self) -> None:
+        if self._file.exists():
+            raise Stopped(signal.SIGTERM, at_once=False)
+
+
 def start_or_resume(path: Path, *settings: str, request: StopRequest | None = None) -> bool:
     """Whether the run in `path` came to its end."""
     return _run(path, compose(*settings), list(settings), request)

@@ -156,7 +156,7 @@ def test_a_failing_job_leaves_the_others_alone_and_is_run_again_once_mended(tmp_
     assert ended.err.startswith(f"error: 7 of 8 jobs failed, first {sweep.relative_to(tmp_path)}/0_{NAME}_constant: ")
     assert ended.err.count("\n") == 1
     assert "Traceback" not in ended.out + ended.err
-    left_out = "job 1 is left out: seed=-1 must not be negative\njob 2 is left out: scheduler=nonsense is not one of"
+    left_out = "job 1 is left out: seed=-1 must lie in 0 to 9223372036854775807\njob 2 is left out: scheduler=nonsense is not one of"
     assert left_out in ended.out.split("Launching")[0]
 
     reasons = {number: outcome_of(sweep, number) for number in range(8) if number != 4}
@@ -200,7 +200,7 @@ def test_a_job_that_failed_while_training_goes_on_from_its_checkpoint(tmp_path: 
     ("arguments", "said"),
     [
         (["-m", "scheduler=nonsense", "seed=1,2"], "scheduler=nonsense is not one of clr, "),
-        (["-m", "seed=-1,-2"], "seed=-1 must not be negative"),
+        (["-m", "seed=-1,-2"], "seed=-1 must lie in 0 to 9223372036854775807"),
         (["-m", "seed=1,2", "resume=outputs/some"], "resume=outputs/some goes on with one run; leave out -m"),
         (["-m", "seed=1,2", "sweep.resume=true"], "was started with seed=1,2; there is none at all"),
         (["-m", "seed=1,2", "sweep.resume=true", "hydra.sweep.dir=nowhere"], "nowhere is not the directory of a sweep"),
