@@ -156,7 +156,10 @@ def test_a_failing_job_leaves_the_others_alone_and_is_run_again_once_mended(tmp_
     assert ended.err.startswith(f"error: 7 of 8 jobs failed, first {sweep.relative_to(tmp_path)}/0_{NAME}_constant: ")
     assert ended.err.count("\n") == 1
     assert "Traceback" not in ended.out + ended.err
-    left_out = "job 1 is left out: seed=-1 must lie in 0 to 9223372036854775807\njob 2 is left out: scheduler=nonsense is not one of"
+    left_out = (
+        "job 1 is left out: seed=-1 must lie in 0 to 9223372036854775807\n"
+        "job 2 is left out: scheduler=nonsense is not one of"
+    )
     assert left_out in ended.out.split("Launching")[0]
 
     reasons = {number: outcome_of(sweep, number) for number in range(8) if number != 4}
