@@ -48,9 +48,9 @@ SMALL = (
     f"phases.finetune.epochs={EPOCHS}",
     "device=cpu",
 )
-MAPS = (*SMALL, "model.width=8", "task.num_overlays=1")
+MAPS = (*SMALL, "model.width=8", "pictures=false")
 ONE_CYCLE = "scheduler.cycles=1"
-LABELS = (*SMALL, "task=classification", "task.num_samples=0", "model.dropout=0.2", ONE_CYCLE)
+LABELS = (*SMALL, "task=classification", "pictures=false", "model.dropout=0.2", ONE_CYCLE)
 TEST = ("range_test=on", "range_test.num_steps=30", "range_test.skip_start=2", "range_test.skip_end=2")
 
 

@@ -18,7 +18,7 @@ from benchmarks.killed_runs import differences
 from trainer import checkpoint
 from trainer.run_dir import RunDir
 
-EACH_UPDATE = (*TINY, "task.num_overlays=1", "checkpoint.every_steps=1")
+EACH_UPDATE = (*TINY, "pictures=false", "checkpoint.every_steps=1")
 
 
 @pytest.fixture(scope="module")

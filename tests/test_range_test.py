@@ -26,7 +26,7 @@ from trainer.run_dir import RunDir
 from trainer.state import TrainState, random_state
 
 # Short climbs that a miniature survives. `optimizer=sgd` keeps its loss finite and smooth up to high rates.
-SHORT = ("range_test.num_steps=24", "range_test.skip_start=2", "range_test.skip_end=2")
+SHORT = ("range_test.num_steps=24", "range_test.skip_start=2", "range_test.skip_end=2", "pictures=false")
 # Explicit rates, so that a run goes on whatever its test finds.
 GIVEN = ("scheduler.base_lr=1e-4", "scheduler.max_lr=3e-3")
 # Everything whose state a careless test would leave behind.

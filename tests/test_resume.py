@@ -17,7 +17,7 @@ from trainer.config.store import to_train_config
 from trainer.run_dir import RunDir
 from trainer.train import train
 
-SMALL = (*TINY, "task.num_overlays=1")
+SMALL = (*TINY, "pictures=false")
 NO_CYCLE = tuple(text for text in SMALL if not text.startswith("scheduler."))
 OF_PHANTOMS = ("data.num", "data.height", "data.width")
 # Explicit rates, so that a run goes on whatever its short test finds.
@@ -47,7 +47,7 @@ CASES = {
     "range tests, which start again": ((*SMALL, *TESTS, "model.dropout=0.2"), (7, 40)),
     "snapshots": ((*SMALL, "snapshots=true", "scheduler.cycles=2"), (6, 5)),
     "mixup and balance": (
-        (*TINY_LABELS, "task=classification", "task.num_samples=0", "data.mixup=0.3", "data.balance=true"),
+        (*TINY_LABELS, "task=classification", "pictures=false", "data.mixup=0.3", "data.balance=true"),
         (5, 6),
     ),
     "a budget that ends phases within an epoch": ((*SMALL, "max_steps=9"), (5, 4)),

@@ -27,7 +27,11 @@ from trainer.run_dir import RunDir
 from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, find_sweep, shown_state, sweep_command
 
 DOCS = Path(__file__).parents[1] / "docs" / "sweeps.md"
-SHORT = (*(text for text in TINY if not text.startswith(("phases", "scheduler"))), "phases=finetune_only")
+SHORT = (
+    *(text for text in TINY if not text.startswith(("phases", "scheduler"))),
+    "phases=finetune_only",
+    "pictures=false",
+)
 ONE_EPOCH = (*SHORT, "phases.finetune.epochs=1")
 NAME = "landmarks_heatmap_test_efficientnet"
 

@@ -344,3 +344,12 @@ def test_a_budget_of_updates_shortens_the_phases_to_whole_cycles(tmp_path: Path)
     for _, rows in history.groupby("phase"):
         assert len(rows) == 4
         np.testing.assert_allclose(rows["lr_head"], [1e-4, 1.55e-3, 3e-3, 1.55e-3])
+
+
+def test_without_pictures_none_is_drawn_and_all_else_is_there(tiny_run: RunDir, tmp_path: Path) -> None:
+    run_in_process(tmp_path / "run", "pictures=false")
+    run_dir = RunDir(tmp_path / "run")
+    assert list(run_dir.plots.iterdir()) == []
+    assert run_dir.predictions.read_bytes() == tiny_run.predictions.read_bytes()
+    assert "<img" not in run_dir.report.read_text()
+    assert "<img" in tiny_run.report.read_text()

@@ -53,6 +53,7 @@ def write_outcome(
     warnings: list[str],
     *,
     num_views: int,
+    draw: bool,
 ) -> None:
     """Judge the best weights on every split but the training split (on that one where there is no other).
 
@@ -113,7 +114,7 @@ def write_outcome(
         run_dir.report,
         title=run_dir.path.name,
         results={**results, "config_yaml": OmegaConf.to_yaml(composed, resolve=True)},
-        pictures=_draw(run_dir, phases, state, data, task, stages, first, history, metrics),
+        pictures=_draw(run_dir, phases, state, data, task, stages, first, history, metrics) if draw else {},
     )
     _print_table(stages, task, state, run_dir)
 

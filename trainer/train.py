@@ -107,7 +107,17 @@ def train(
         if carried_out is not None:
             warnings = plan_warnings(carried_out, config)
             composed = read_config(run_dir.config)
-            write_outcome(run_dir, state, carried_out, data, rule, composed, warnings, num_views=config.predict.tta)
+            write_outcome(
+                run_dir,
+                state,
+                carried_out,
+                data,
+                rule,
+                composed,
+                warnings,
+                num_views=config.predict.tta,
+                draw=config.pictures,
+            )
             state.finished = True
             training.saver.save(state)
     return state.final_value
@@ -240,7 +250,8 @@ def _plan(config: TrainConfig, state: TrainState, data: RunData, task: Task[Any]
         task.monitor_mode,
         state.found_rates,
     )
-    if known := list(takewhile(lambda phase: phase.schedule is not None, phases)):
+    known = list(takewhile(lambda phase: phase.schedule is not None, phases))
+    if known and config.pictures:
         plot_schedule(run_dir.plots / "schedule.png", known)
     return phases
 

@@ -59,6 +59,7 @@ class TrainConfig:
     on_nonfinite: str
     max_skipped: int
     snapshots: bool
+    pictures: bool
     max_steps: int | None
     max_minutes: float | None
     resume: str | None
