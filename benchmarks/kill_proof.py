@@ -87,6 +87,7 @@ CASES = {
         (*MAPS, ONE_CYCLE, "on_nonfinite=skip", "max_skipped=1000", "clip_norm=null", "optimizer=sgd",
          "scheduler.max_lr=1e18", "ema_decay=0.9", "checkpoint.every_steps=2"),
     ),
+    "snapshots": Case((*MAPS, "snapshots=true", "scheduler.cycles=2", "checkpoint.every_steps=2")),
     "processes": Case((*MAPS, ONE_CYCLE, "model.dropout=0.2", "checkpoint.every_steps=2"), forked=False),
 }  # fmt: skip
 

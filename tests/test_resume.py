@@ -64,7 +64,7 @@ def test_a_run_in_parts_equals_an_uninterrupted_one(case: str, tmp_path: Path) -
 
 
 def test_the_number_of_workers_may_change_between_the_parts(tiny_run: RunDir, tmp_path: Path) -> None:
-    assert run_in_parts(tmp_path / "run", TINY, checks=(4, 5), workers=(2, 0, 1)) >= 3
+    assert run_in_parts(tmp_path / "run", SMALL, checks=(4, 5), workers=(2, 0, 1)) >= 3
     assert differences(RunDir(tmp_path / "run"), tiny_run) == []
 
 

@@ -20,7 +20,7 @@ from trainer.run_dir import RunDir
 from trainer.schedules import CyclicalSchedule
 from trainer.snapshots import ends_cycle, mean_weights, reestimate_batch_norm
 
-SETTINGS = ("snapshots=true", "scheduler.cycles=3", "phases.finetune.epochs=6")
+SETTINGS = ("pictures=false", "snapshots=true", "scheduler.cycles=3", "phases.finetune.epochs=6")
 
 
 class Small(nn.Module):

@@ -22,6 +22,8 @@ from trainer.stopping import Stopped, StopRequest
 
 STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 
+SMALL = (*TINY, "pictures=false")
+
 
 def wait_until(process: "subprocess.Popen[str]", seen: Callable[[], bool]) -> None:
     while not seen():
@@ -57,7 +59,7 @@ def paste(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 def test_sigterm_saves_and_tells_a_command_that_goes_on_as_it_is_pasted(tiny_run: RunDir, tmp_path: Path) -> None:
     folder = tmp_path / "my runs, ä=1 [b] it's"
     folder.mkdir()
-    process = start_command(*TINY, "checkpoint.every_minutes=1000", folder=folder)
+    process = start_command(*SMALL, "checkpoint.every_minutes=1000", folder=folder)
     wait_until(process, has_made_updates(folder, 3))
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=300)
@@ -71,7 +73,7 @@ def test_sigterm_saves_and_tells_a_command_that_goes_on_as_it_is_pasted(tiny_run
 
 
 def test_a_second_ctrl_c_leaves_at_once_with_the_checkpoint_whole(tiny_run: RunDir, tmp_path: Path) -> None:
-    process = start_command(*TINY, "checkpoint.every_steps=1", folder=tmp_path)
+    process = start_command(*SMALL, "checkpoint.every_steps=1", folder=tmp_path)
     wait_until(process, has_made_updates(tmp_path, 3))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)  # where it arrives together with the first, the system makes one of them
@@ -83,12 +85,12 @@ def test_a_second_ctrl_c_leaves_at_once_with_the_checkpoint_whole(tiny_run: RunD
     saved = checkpoint.load(run_dir)
     assert saved is not None
     assert saved["iteration"] >= 1
-    assert start_or_resume(run_dir.path, *TINY)
+    assert start_or_resume(run_dir.path, *SMALL)
     assert differences(run_dir, tiny_run) == []
 
 
 def test_a_stop_while_torch_is_imported_leaves_no_run_directory(tmp_path: Path) -> None:
-    process = start_command(*TINY, folder=tmp_path)
+    process = start_command(*SMALL, folder=tmp_path)
     wait_until(process, lambda: any(tmp_path.glob("outputs/*/*/.lock")))
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=300)
@@ -101,7 +103,7 @@ def test_a_stop_while_torch_is_imported_leaves_no_run_directory(tmp_path: Path) 
 def test_a_stop_of_the_whole_process_group_with_workers_is_survived(tiny_run: RunDir, tmp_path: Path) -> None:
     """As a cluster sends it: to the workers too."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *TINY, "data.workers=2"],
+        [sys.executable, "-m", "trainer", *SMALL, "data.workers=2"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -114,7 +116,7 @@ def test_a_stop_of_the_whole_process_group_with_workers_is_survived(tiny_run: Ru
     _, err = process.communicate(timeout=300)
     assert process.returncode == 143, err
     assert "Traceback" not in err
-    assert start_or_resume(run_of(tmp_path).path, *TINY)
+    assert start_or_resume(run_of(tmp_path).path, *SMALL)
     assert differences(run_of(tmp_path), tiny_run) == []
 
 
