@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import os
@@ -45,10 +46,12 @@ class Ended:
     err: str
 
 
-def run_main(*arguments: str, folder: Path) -> Ended:
-    """`python -m trainer ...` without the seconds that a new process takes to import torch."""
-    from trainer.__main__ import main
+def run_main(*arguments: str, folder: Path, program: str = "trainer.__main__") -> Ended:
+    """`python -m trainer ...` without the seconds that a new process takes to import torch.
 
+    `program`: the module whose main() is the command.
+    """
+    main = importlib.import_module(program).main
     out, err = io.StringIO(), io.StringIO()
     root, before, code = logging.getLogger(), os.getcwd(), 0
     handlers, level = list(root.handlers), root.level

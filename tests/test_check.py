@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import hydra
 import numpy as np
 import pandas as pd
 import pytest
-from faults import Ended
-from hydra.core.global_hydra import GlobalHydra
+from faults import Ended, run_main
 from omegaconf import OmegaConf
 from PIL import Image
 
 from data.phantom import draw_phantom
 from data.splits import read_splits
-from trainer.check import main
 from trainer.config.run import TrainConfig
 from trainer.config.store import to_train_config
 from trainer.inspection.copies import inspect_copies
@@ -681,23 +676,7 @@ runpy.run_module("trainer.check", run_name="__main__", alter_sys=True)
 
 def run_here(*arguments: str, folder: Path) -> Ended:
     """The command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    before, code = os.getcwd(), 0
-    os.chdir(folder)
-    try:
-        with (
-            mock.patch.object(sys, "argv", ["trainer.check", *arguments]),
-            mock.patch.dict(os.environ),
-            redirect_stdout(out),
-            redirect_stderr(err),
-        ):
-            main()
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    finally:
-        os.chdir(before)
-        GlobalHydra.instance().clear()
-    return Ended(code, out.getvalue(), err.getvalue())
+    return run_main(*arguments, folder=folder, program="trainer.check")
 
 
 def test_the_command_reports_leaves_its_files_exits_by_severity_and_needs_no_torch(
