@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from itertools import takewhile
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from trainer.config.changes import differing_keys
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
 from trainer.config.without_effect import options_without_effect
+from trainer.course import advise, plan_phases, run_phases, saved_when_stopped
 from trainer.device import Compute, build_compute, keep_freed_memory
 from trainer.environment import describe_environment
 from trainer.history import METRIC_COLUMNS, CsvLog, Logs, LRHistory
@@ -29,17 +28,14 @@ from trainer.loop import UpdateRule
 from trainer.mapping import check_mapping, keep_mapping
 from trainer.memory_faults import told_out_of_memory
 from trainer.outcome import write_outcome
-from trainer.phases import Limits, Phase, Training, freeze, run_phase
-from trainer.planning import build_phases, check_extension, grant_steps, plan_warnings, planned_steps
-from trainer.plots import plot_schedule
-from trainer.range_test.outcome import write_test_outcome
-from trainer.range_test.run import check_found, check_testable, run_range_test
+from trainer.phases import Limits, Phase, Training
+from trainer.planning import check_extension, grant_steps, plan_warnings, planned_steps
+from trainer.range_test.run import check_testable
 from trainer.resuming import find_checkpoint, tell_resume
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
-from trainer.stopping import Stopped, StopRequest
-from trainer.tasks.task import Task
+from trainer.stopping import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +90,14 @@ def train(
     keep_mapping(run_dir.labels, task.mapping)
     if config.resume is not None:
         tell_resume(run_dir, saved)
-    phases = _plan(config, state, data, task, run_dir)
+    phases = plan_phases(config, state, data, task, run_dir)
     _announce(run_dir, data, phases, [*options_without_effect(config), *plan_warnings(phases, config)])
 
     # Training, phase by phase.
     training = _build_training(config, state, data, rule, run_dir, deadline, request, saved)
     with closing(training.logs), told_out_of_memory(config, compute):
-        with _saved_when_stopped(state, training):
-            carried_out = _run_phases(phases, config, state, saved, training, run_dir)
+        with saved_when_stopped(state, training):
+            carried_out = run_phases(phases, config, state, saved, training, run_dir)
 
         # What it came to.
         if carried_out is not None:
@@ -121,51 +117,6 @@ def train(
             state.finished = True
             training.saver.save(state)
     return state.final_value
-
-
-@contextmanager
-def _saved_when_stopped(state: TrainState, training: Training) -> Iterator[None]:
-    """Waits with a first request to stop for the end of an update, and then saves."""
-    try:
-        with training.request.patient():
-            yield
-    except Stopped as stopped:
-        if not stopped.at_once:
-            training.saver.save(state)
-            log.info("saved after update %d (phase %s)", state.iteration, state.phase)
-        raise
-
-
-def _run_phases(
-    phases: list[Phase],
-    config: TrainConfig,
-    state: TrainState,
-    saved: dict[str, Any] | None,
-    training: Training,
-    run_dir: RunDir,
-) -> list[Phase] | None:
-    """Train from where `state` is, each phase after its range test; the phases with their schedules.
-
-    None where range tests were all that was asked for.
-    """
-    first = [phase.name for phase in phases].index(state.phase) if state.phase else 0
-    for position in range(first, len(phases)):
-        phase = phases[position]
-        _enter(phase, state, config, saved)
-        untested = config.range_test.tests(phase.name) and phase.name not in state.found_rates
-        if untested:
-            run_range_test(phase, config, state, training, run_dir)
-        if config.range_test.kind == "only" and phase.name == config.last_phase:
-            write_test_outcome(run_dir, config, state)
-            return None
-        if untested:
-            check_found(phase, config, state, run_dir)
-            training.saver.save(state)
-            phases = _plan(config, state, training.data, training.rule.task, run_dir)
-            _advise(plan_warnings([phases[position]], config))
-        steps_after = sum(later.total_steps for later in phases[position + 1 :])
-        run_phase(phases[position], state, training, steps_after=steps_after)
-    return phases
 
 
 def _build_training(
@@ -240,42 +191,8 @@ def _grant_steps(
     state.planned_steps = planned
 
 
-def _plan(config: TrainConfig, state: TrainState, data: RunData, task: Task[Any], run_dir: RunDir) -> list[Phase]:
-    """The phases, with schedules as far as their rates are known, which are drawn."""
-    phases = build_phases(
-        config,
-        state.planned_steps,
-        state.total_steps,
-        data.updates_per_epoch,
-        task.monitor_mode,
-        state.found_rates,
-    )
-    known = list(takewhile(lambda phase: phase.schedule is not None, phases))
-    if known and config.pictures:
-        plot_schedule(run_dir.plots / "schedule.png", known)
-    return phases
-
-
 def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], warnings: list[str]) -> None:
     counts = ", ".join(f"{len(data.records.indices(split))} {split}" for split in ("train", "val", "test"))
     plan = ", ".join(f"{phase.name} {phase.num_epochs} epochs = {phase.total_steps} updates" for phase in phases)
     log.info("%s\nimages: %s; plan: %s", run_dir.path, counts, plan)
-    _advise(warnings)
-
-
-def _advise(warnings: list[str]) -> None:
-    for warning in warnings:
-        log.warning("advice: %s", warning)
-
-
-def _enter(phase: Phase, state: TrainState, config: TrainConfig, saved: dict[str, Any] | None) -> None:
-    """Make ready for a phase: what is trained, a fresh optimizer, the cycle's first step; or where it was left."""
-    freeze(state.model, phase)
-    state.optimizer = getattr(config.phases, phase.name).optimizer.build(state.backbone, state.head)
-    if state.phase == phase.name:
-        if saved is not None:
-            state.optimizer.load_state_dict(saved["optimizer"])
-            saved.clear()  # else it would stay in memory until the run ends
-        return
-    state.epochs_before = state.epochs_done
-    state.phase, state.phase_step, state.monitors = phase.name, 0, []
+    advise(warnings)
