@@ -40,6 +40,8 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
             input_size=input_size,
             fit=fit,
             cache_gb=cache_gb,
+            region=records.region,
+            reserve=(0, 0) if augmentation is None else augmentation.reach(input_size),
         )
         self.input_size = input_size
         self.augmentation = augmentation
@@ -80,7 +82,7 @@ def mean_shape(records: LandmarkRecords) -> np.ndarray:
 def mean_shape_in_input(records: LandmarkRecords, input_size: tuple[int, int], fit: str) -> np.ndarray:
     """The mean training landmarks where they lie in the network's input, (K, 2) input px."""
     moved = [
-        apply(fit_image(tuple(records.sizes[index]), input_size, fit).affine, records.points[index])
+        apply(fit_image(tuple(records.sizes[index]), input_size, fit, records.region).affine, records.points[index])
         for index in records.indices("train")
     ]
     return _mean_of_present(np.stack(moved), otherwise=np.array([(input_size[1] - 1) / 2, (input_size[0] - 1) / 2]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.geometry import WHOLE, Region
 from data.image_rows import read_listed, read_sizes
 from data.phantom import LANDMARK_NAMES, draw_phantom
 from data.splits import keep_splits, written_or_drawn_splits
@@ -26,6 +27,7 @@ class LandmarkRecords:
     pixel_spacing_mm: np.ndarray  # (N,), NaN = unknown
     splits: np.ndarray  # (N,) train, val or test
     read: Callable[[int], np.ndarray]  # index -> (H, W) or (H, W, 3) uint8
+    region: Region = WHOLE  # of each image, what is fitted into the network's input
 
     @property
     def in_mm(self) -> bool:
