@@ -66,7 +66,7 @@ class Augmentation:
         across, down = _turned(beside, above, self.rotate_degrees), _turned(above, beside, self.rotate_degrees)
         across += np.tan(np.deg2rad(self.shear_degrees)) * down
         zoom = 1 - self.scale
-        return math.ceil(across / zoom - half_width), math.ceil(down / zoom - half_height)
+        return _pixels_read(across / zoom - half_width), _pixels_read(down / zoom - half_height)
 
     def swap_sides(self, points: np.ndarray) -> np.ndarray:
         """Landmarks (K, 2) of a mirrored image under the names they have there: left and right change places."""
@@ -100,6 +100,11 @@ def _turned(along: float, across: float, degrees: float) -> float:
     """The greatest `along` of a corner (along, across) that is turned by up to `degrees`."""
     angle = min(np.deg2rad(degrees), math.atan2(across, along))
     return float(along * np.cos(angle) + across * np.sin(angle))
+
+
+def _pixels_read(distance: float) -> int:
+    """How far beside an edge bicubic interpolation reads for a position `distance` px beside it."""
+    return math.ceil(distance) + 1 if distance > 0 else 0
 
 
 def augmented_points(affine: Affine, points: np.ndarray, augmentation: Augmentation, flipped: bool) -> np.ndarray:

@@ -133,9 +133,10 @@ def resize_image(image: np.ndarray, fit: Fit, part: tuple[slice, slice]) -> np.n
 
 
 def warp_image(image: np.ndarray, affine: Affine, input_size: tuple[int, int]) -> np.ndarray:
-    """`image` seen through `affine` (its px -> input px), bilinear, black outside; (H, W) or (H, W, 3)."""
+    """`image` seen through `affine` (its px -> input px), bicubic, black outside; (H, W) or (H, W, 3)."""
     height, width = input_size
-    return cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    # Bilinear would blur what is trained on (a fifth less fine detail in X-rays), and not what is evaluated.
+    return cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
 
 
 def pad_image(image: np.ndarray, corner: tuple[int, int], input_size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,18 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from data.errors import DataError
-from data.geometry import WHOLE, Affine, Fit, Region, compose, fit_image, pad_image, resize_image, translation, warp_image
+from data.geometry import (
+    WHOLE,
+    Affine,
+    Fit,
+    Region,
+    compose,
+    fit_image,
+    pad_image,
+    resize_image,
+    translation,
+    warp_image,
+)
 
 
 class ResizedImages:

@@ -12,6 +12,7 @@ from data.records import LandmarkRecords
 
 LEAST_PX = 8.0  # a smaller region is no place to look for landmarks in
 LONE_SHARE = 0.1  # of the region's length: where one image alone reaches so much farther, its landmarks may be wrong
+FEWEST_IMAGES = 20  # among fewer, one that reaches so much farther is nothing to wonder at
 
 
 def landmark_region(records: LandmarkRecords, margin: float) -> Region:
@@ -56,8 +57,10 @@ class Stretch:
 
 
 def lone_stretches(records: LandmarkRecords) -> list[Stretch]:
-    """Where one image alone makes the landmarks' box longer by more than a tenth."""
+    """Where one image of many alone makes the landmarks' box longer by more than a tenth."""
     names = [records.image_names[index] for index in records.indices("train")]
+    if len(names) < FEWEST_IMAGES:
+        return []
     lowest, highest = _farthest(records)
     length = highest.max(axis=0) - lowest.min(axis=0)
     found = []
@@ -67,8 +70,9 @@ def lone_stretches(records: LandmarkRecords) -> list[Stretch]:
         ("top", -lowest[:, 1], length[1]),
         ("bottom", highest[:, 1], length[1]),
     ):
-        first, *others = np.argsort(-reach)
-        if others and LONE_SHARE < (share := (reach[first] - reach[others[0]]) / whole) < 1:
+        first, second = np.argsort(-reach)[:2]
+        share = (reach[first] - reach[second]) / whole
+        if LONE_SHARE < share < 1:
             found.append(Stretch(names[first], side, float(share)))
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config.checks import check_absent, check_choice, check_not_negative, check_positive
 from trainer.config.data import LabelData
+from trainer.config.landmark_data import LandmarkData
 from trainer.config.models import CovariateConfig, LabelModelConfig
 from trainer.config.tasks import TaskConfig
 
@@ -151,6 +152,8 @@ def _check_labels(config: TrainConfig, task: str) -> None:
             f"model={model.kind} does not fit task={task}; choose model=classifier, covariate or attention_covariate"
         )
     check_absent("data", data, LANDMARK_KEYS, f"task={task}", "task=landmarks")
+    if isinstance(data, LandmarkData) and data.region != "full":
+        raise ValueError(f"data.region={data.region} does not fit task={task}, it is for task=landmarks; leave it out")
     check_absent("data.augmentation", data.augmentation, ["flip_pairs"], f"task={task}", "task=landmarks")
     if isinstance(model, CovariateConfig) and model.kind == "covariate" and not hasattr(data, "covariates"):
         raise ValueError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.config.checks import check_absent, check_choice, check_not_negative, check_positive
-from trainer.config.data import LandmarkData
+from trainer.config.landmark_data import LandmarkData
 from trainer.config.models import HeatmapConfig, LandmarkModelConfig
 
 if TYPE_CHECKING:
@@ -113,10 +113,13 @@ class LandmarkTaskConfig(TaskConfig):
 
     def build_data(self, config: TrainConfig, splits_file: Path) -> RunData:
         from data.datasets import LandmarkDataset
+        from trainer.region_advice import with_region
         from trainer.run_data import run_data
 
         assert isinstance(config.data, LandmarkData)
         records = config.data.landmark_records(splits_file)
+        if config.data.region == "landmarks":
+            records = with_region(records, config.data.region_margin, config.data.input_size, config.data.fit)
         settings = config.data.augmentation
         augmentation = settings.build(settings.read_flip_pairs(len(records.landmark_names), config.data.folder))
         train, plain = (
@@ -171,4 +174,5 @@ class LandmarkTaskConfig(TaskConfig):
             nme_landmarks=self.nme_landmarks,
             monitor=self.monitor,
             num_overlays=self.num_overlays,
+            region=data.records.region,
         )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from data.datasets import mean_shape, to_original
+from data.geometry import WHOLE, Region
 from data.records import LandmarkRecords
 from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
 from models.landmarks import LandmarkOutput
@@ -46,6 +47,7 @@ class LandmarkTask(Task[LandmarkRecords]):
         nme_landmarks: Sequence[int] | None,
         monitor: str | None,
         num_overlays: int,
+        region: Region = WHOLE,
     ) -> None:
         for landmark in nme_landmarks or ():
             if not 0 <= landmark < len(landmark_names):
@@ -64,6 +66,7 @@ class LandmarkTask(Task[LandmarkRecords]):
         self.nme = nme
         self.nme_landmarks = nme_landmarks
         self.num_overlays = num_overlays
+        self.region = region
         self.unit = "mm" if in_mm else "px"
         if monitor is not None and not validates:
             raise ValueError(f"task.monitor={monitor} needs a validation split; without one the training loss decides")
@@ -83,7 +86,9 @@ class LandmarkTask(Task[LandmarkRecords]):
 
     @property
     def mapping(self) -> dict[str, Any]:
-        return {}
+        """Under a region: left, top, right and bottom as shares of an image's width and height."""
+        region = self.region
+        return {} if region == WHOLE else {"region": [region.left, region.top, region.right, region.bottom]}
 
     @property
     def columns(self) -> list[Column]:
