@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,6 +48,14 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
         self.input_size = input_size
         self.augmentation = augmentation
         self.seed = seed
+
+    def at(self, input_size: tuple[int, int]) -> LandmarkDataset:
+        """The same samples at another input size; the images kept at this one make room for those."""
+        other = copy(self)
+        other.input_size = input_size
+        reserve = (0, 0) if self.augmentation is None else self.augmentation.reach(input_size)
+        other.images = self.images.at(input_size, reserve)
+        return other
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         epoch, index = key[:2]

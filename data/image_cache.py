@@ -56,6 +56,20 @@ class ResizedImages:
         self._cache_bytes = cache_gb * 2**30
         self._cached_bytes = 0
 
+    def at(self, input_size: tuple[int, int], reserve: tuple[int, int] = (0, 0)) -> ResizedImages:
+        """The same at another input size. What this one keeps makes room for what that one will."""
+        self._cache, self._cached_bytes = {}, 0
+        return ResizedImages(
+            image_names=self.image_names,
+            sizes=self.sizes,
+            read=self.read,
+            input_size=input_size,
+            fit=self.mode,
+            cache_gb=self._cache_bytes / 2**30,
+            region=self.region,
+            reserve=reserve,
+        )
+
     def fit(self, index: int) -> Fit:
         return fit_image(tuple(self.sizes[index]), self.input_size, self.mode, self.region)
 

@@ -206,6 +206,8 @@ def _label_data(config: TrainConfig, splits_file: Path, *, numeric: bool, label_
 def _label_model(config: TrainConfig, data: RunData, *, num_outputs: int) -> nn.Module:
     from torch.nn.modules.batchnorm import _BatchNorm
 
+    from trainer.growth import MULTIPLE, check_sizes, smallest_size
+
     assert isinstance(config.model, LabelModelConfig)
     input_size = config.data.input_size
     model = config.model.build(
@@ -213,11 +215,13 @@ def _label_model(config: TrainConfig, data: RunData, *, num_outputs: int) -> nn.
         num_outputs=num_outputs,
         num_covariates=data.records.covariates.encoded.shape[1],
     )
+    check_sizes(config, model.backbone)
+    smallest = smallest_size(config)
     images = min(config.data.batch_size, len(data.records.indices("train")))
     normed = any(isinstance(module, _BatchNorm) for module in model.modules())
-    if images == 1 and normed and model.backbone.map_size == (1, 1):
+    if images == 1 and normed and (model.backbone.map_size == (1, 1) or max(smallest) <= MULTIPLE):
         raise ValueError(
-            f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
+            f"data.batch_size={images} with an input of {smallest[0]} x {smallest[1]} px leaves batch norm a "
             "single value; train on at least 2 images at a time, or on a larger input"
         )
     return model

@@ -106,6 +106,10 @@ class LandmarkTaskConfig(TaskConfig):
                 value = getattr(config.data, name)
                 if value % model.stride:
                     raise ValueError(f"data.{name}={value} is not a multiple of model.stride={model.stride}")
+        for key, scales in config.phases.scaled.items():
+            fixed = "model.refinement=true" if isinstance(model, HeatmapConfig) else f"model={model.kind}"
+            if not isinstance(model, HeatmapConfig) or model.refinement:
+                raise ValueError(f"{key}={scales} does not fit {fixed}, which knows one input size; leave it at [1.0]")
         has_heatmap = isinstance(model, HeatmapConfig) and self.loss.heatmap_weight > 0
         refines = model.refinement and model.refinement_weight > 0
         if not has_heatmap and not refines and self.loss.points_weight == 0:
@@ -137,6 +141,7 @@ class LandmarkTaskConfig(TaskConfig):
 
     def build_model(self, config: TrainConfig, data: RunData) -> nn.Module:
         from data.datasets import mean_shape_in_input
+        from trainer.growth import check_sizes, smallest_size
 
         assert isinstance(config.model, LandmarkModelConfig)
         input_size = config.data.input_size
@@ -145,11 +150,13 @@ class LandmarkTaskConfig(TaskConfig):
             input_size=input_size,
             heatmap_loss=self.loss.heatmap,
         )
+        check_sizes(config, model.backbone)
+        smallest = smallest_size(config)
         coarsest = model.backbone.levels[-1].stride
         images = min(config.data.batch_size, len(data.records.indices("train")))
-        if images == 1 and max(input_size) <= coarsest:
+        if images == 1 and max(smallest) <= coarsest:
             raise ValueError(
-                f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
+                f"data.batch_size={images} with an input of {smallest[0]} x {smallest[1]} px leaves batch norm a "
                 f"single value; train on at least 2 images at a time, or on an input above {coarsest} px"
             )
         return model
