@@ -15,6 +15,8 @@ from data.image_cache import ResizedImages, as_rgb_tensor
 from data.loaders import Key
 from data.records import LandmarkRecords
 
+ANNOTATOR_STREAM = 3  # random numbers apart from those for views
+
 
 class LandmarkDataset(Dataset[dict[str, Tensor]]):
     """Maps (epoch, index) to a sample.
@@ -22,6 +24,8 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
     image: (3, H, W) uint8; points: (K, 2) float32 input px, 0 where missing; visible: (K,) bool;
     affine: (2, 3) float64 original px -> input px; truth: (K, 2) float64 original px, NaN where missing;
     spacing_mm: float64; index: int64.
+    annotator: whose landmarks `points` are: mean, a name of the records', or random, one of them for each epoch and
+    image. What that one did not mark is missing. The truth is always the mean.
     """
 
     def __init__(
@@ -33,8 +37,10 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
         augmentation: Augmentation | None,
         seed: int,
         cache_gb: float,
+        annotator: str = "mean",
     ) -> None:
         self.records = records
+        self.annotator = annotator
         self.images = ResizedImages(
             image_names=records.image_names,
             sizes=records.sizes,
@@ -60,15 +66,15 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         epoch, index = key[:2]
         affine = self.images.fit(index).affine
-        truth = self.records.points[index]
+        truth, marked = self.records.points[index], self._marked(epoch, index)
         if self.augmentation is None:
             image = self.images.plain(index)
-            points = apply(affine, truth)
+            points = apply(affine, marked)
         else:
             rng = np.random.default_rng([self.seed, epoch, index])
             random, flipped = self.augmentation.random_affine(rng, self.input_size)
             affine = compose(random, affine)
-            points = augmented_points(affine, truth, self.augmentation, flipped)
+            points = augmented_points(affine, marked, self.augmentation, flipped)
             image = self.augmentation.change_intensity(rng, self.images.moved(index, random), points)
         visible = np.isfinite(points).all(axis=1)
         return {
@@ -80,6 +86,18 @@ class LandmarkDataset(Dataset[dict[str, Tensor]]):
             "spacing_mm": torch.tensor(self.records.pixel_spacing_mm[index], dtype=torch.float64),
             "index": torch.tensor(index),
         }
+
+    def _marked(self, epoch: int, index: int) -> np.ndarray:
+        """Landmarks (K, 2) in original px of the annotator that the sample is to have."""
+        annotations, names = self.records.annotations, self.records.annotator_names
+        if self.annotator == "mean" or annotations is None:
+            return self.records.points[index]
+        if self.annotator != "random":
+            chosen = names.index(self.annotator)
+        else:
+            chosen = int(np.random.default_rng([self.seed, epoch, index, ANNOTATOR_STREAM]).integers(len(names)))
+        marked: np.ndarray = annotations[chosen, index]
+        return marked
 
 
 def mean_shape(records: LandmarkRecords) -> np.ndarray:

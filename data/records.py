@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class LandmarkRecords:
     splits: np.ndarray  # (N,) train, val or test
     read: Callable[[int], np.ndarray]  # index -> (H, W) or (H, W, 3) uint8
     region: Region = WHOLE  # of each image, what is fitted into the network's input
+    annotator_names: list[str] = field(default_factory=list)  # A, where the data tell several apart
+    annotations: np.ndarray | None = None  # (A, N, K, 2) what each of them marked; `points` are their mean
 
     @property
     def in_mm(self) -> bool:
@@ -43,15 +45,18 @@ def csv_records(
     table: Path,
     root: Path | None,
     pixel_spacing_mm: float | None,
+    more_tables: Sequence[Path] = (),
     val_fraction: float,
     test_fraction: float,
     split_seed: int,
     splits_file: Path,
 ) -> LandmarkRecords:
     """The rows of a table; raises DataError for every fault in it (see data.tables)."""
-    rows = read_landmark_table(table, root=root, pixel_spacing_mm=pixel_spacing_mm)
+    rows = read_landmark_table(table, root=root, pixel_spacing_mm=pixel_spacing_mm, more_tables=more_tables)
     sizes = read_sizes(rows.path, rows.rows, rows.images)
-    check_points_inside(rows, sizes)
+    by_annotator = [replace(rows, path=each.path, rows=each.lines, points=each.points) for each in rows.annotators]
+    for marked in by_annotator or [rows]:
+        check_points_inside(marked, sizes)
     splits = written_or_drawn_splits(
         splits_file,
         rows.image_names,
@@ -70,6 +75,8 @@ def csv_records(
         pixel_spacing_mm=rows.pixel_spacing_mm,
         splits=splits,
         read=partial(read_listed, rows.path, rows.rows, rows.images),
+        annotator_names=[each.name for each in rows.annotators],
+        annotations=np.stack([each.points for each in rows.annotators]) if rows.annotators else None,
     )
 
 

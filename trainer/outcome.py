@@ -136,6 +136,7 @@ def _stages(
     """The rows of the table that a run ends with, all on the first of the splits but for the last row's test."""
     assert state.best is not None
     rows: list[Stage] = [(task.baseline_name, task.metrics(task.baseline(data.records, splits[0])))]
+    rows += [(name, task.metrics(held)) for name, held in task.references(data.records, splits[0]).items()]
     rows += [(f"after {name}", values) for name, values in state.phase_metrics.items() if "val_loss" in values]
     rows.append((f"best (epoch {state.best['epoch']})", task.metrics(judged[splits[0]])))
     rows += [("best, on test", task.metrics(judged["test"]))] if splits[0] != "test" and "test" in judged else []

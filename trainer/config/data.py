@@ -148,6 +148,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
     table: str
     root: str | None
     pixel_spacing_mm: float | None
+    more_tables: list[str]
     label: str | None
     covariates: list[str]
     missing_covariate: str
@@ -177,6 +178,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
             table=Path(self.table),
             root=None if self.root is None else Path(self.root),
             pixel_spacing_mm=self.pixel_spacing_mm,
+            more_tables=[Path(table) for table in self.more_tables],
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,

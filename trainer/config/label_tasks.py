@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.tasks.task import Task
 
 UNITS = ("days", "weeks", "months", "years", "hours", "minutes", "mm", "cm", "m", "g", "kg", "percent")
-LANDMARK_KEYS = ("pixel_spacing_mm", "missing_fraction")  # of data
+LANDMARK_KEYS = ("pixel_spacing_mm", "missing_fraction", "more_tables")  # of data
 
 
 @dataclass(kw_only=True)
@@ -152,8 +152,10 @@ def _check_labels(config: TrainConfig, task: str) -> None:
             f"model={model.kind} does not fit task={task}; choose model=classifier, covariate or attention_covariate"
         )
     check_absent("data", data, LANDMARK_KEYS, f"task={task}", "task=landmarks")
-    if isinstance(data, LandmarkData) and data.region != "full":
-        raise ValueError(f"data.region={data.region} does not fit task={task}, it is for task=landmarks; leave it out")
+    if isinstance(data, LandmarkData):
+        for key, usual in (("region", "full"), ("annotator", "mean")):
+            if (value := getattr(data, key)) != usual:
+                raise ValueError(f"data.{key}={value} does not fit task={task}, it is for task=landmarks; leave it out")
     check_absent("data.augmentation", data.augmentation, ["flip_pairs"], f"task={task}", "task=landmarks")
     if isinstance(model, CovariateConfig) and model.kind == "covariate" and not hasattr(data, "covariates"):
         raise ValueError(

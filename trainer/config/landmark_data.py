@@ -19,10 +19,13 @@ class LandmarkData(ABC):
 
     region: str
     region_margin: float
+    annotator: str
 
     def check_landmark_keys(self) -> None:
         check_choice("data.region", self.region, ("full", "landmarks"))
         check_fraction("data.region_margin", self.region_margin)
+        if not self.annotator:
+            raise ValueError("data.annotator= is empty; give mean, random, or the name of an annotator")
 
     @property
     @abstractmethod

@@ -116,12 +116,14 @@ class LandmarkTaskConfig(TaskConfig):
             raise ValueError(f"task.loss.points_weight=0.0 leaves model={model.kind} without a loss")
 
     def build_data(self, config: TrainConfig, splits_file: Path) -> RunData:
+        from data.annotators import check_annotator
         from data.datasets import LandmarkDataset
         from trainer.region_advice import with_region
         from trainer.run_data import run_data
 
         assert isinstance(config.data, LandmarkData)
         records = config.data.landmark_records(splits_file)
+        check_annotator(records, config.data.annotator)
         if config.data.region == "landmarks":
             records = with_region(records, config.data.region_margin, config.data.input_size, config.data.fit)
         settings = config.data.augmentation
@@ -134,8 +136,9 @@ class LandmarkTaskConfig(TaskConfig):
                 augmentation=chosen,
                 seed=config.seed,
                 cache_gb=config.data.cache_gb / 2,
+                annotator=annotator,
             )
-            for chosen in (augmentation, None)
+            for chosen, annotator in ((augmentation, config.data.annotator), (None, "mean"))
         )
         return run_data(config, records, train=train, plain=plain)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from data.annotators import between_annotators
 from data.datasets import mean_shape, to_original
 from data.geometry import WHOLE, Region
 from data.records import LandmarkRecords
@@ -187,6 +188,16 @@ class LandmarkTask(Task[LandmarkRecords]):
             "spacing_mm": records.pixel_spacing_mm[indices],
         }
 
+    def references(self, records: LandmarkRecords, split: str) -> dict[str, Predictions]:
+        """The points of one annotator held against those of another."""
+        names = records.annotator_names
+        if records.annotations is None or len(names) < 2:
+            return {}
+        index, points, truth = between_annotators(records.annotations, records.indices(split))
+        spacing_mm = records.pixel_spacing_mm[index]
+        told = f"{names[0]} against {names[1]}" if len(names) == 2 else f"{len(names)} annotators, in pairs"
+        return {told: {"index": index, "points": points, "truth": truth, "spacing_mm": spacing_mm}}
+
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         key = f"mre_{self.unit}"
         return verdict_of_errors(
@@ -233,7 +244,13 @@ class LandmarkTask(Task[LandmarkRecords]):
             Column(f"p95_{self.unit}", "95th percentile", "distance"),
             *self._success_columns,
         ]
-        return [DetailTable("Every landmark", columns, self.per_landmark(predictions))]
+        rows = self.per_landmark(predictions)
+        if records.annotations is not None and len(records.annotations) > 1:
+            index, points, truth = between_annotators(records.annotations, predictions["index"])
+            apart = {"points": points, "truth": truth, "spacing_mm": records.pixel_spacing_mm[index]}
+            rows["annotators"] = self.per_landmark(apart)[f"mre_{self.unit}"]
+            columns.insert(3, Column("annotators", "annotators apart", "distance"))
+        return [DetailTable("Every landmark", columns, rows)]
 
     def pictures(self, folder: Path, predictions: Predictions, records: LandmarkRecords) -> dict[str, Path]:
         errors = folder / "landmark_errors.png"
