@@ -1,6 +1,11 @@
 """Inputs that grow: which epoch has which size, what a sample is at each, and that a phase can be entered anywhere."""
 
+import logging
+import os
+import signal
+import time
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -15,6 +20,9 @@ from data.geometry import apply, invert
 from trainer.config.store import to_train_config
 from trainer.growth import epoch_scales, scaled_size, stretches
 from trainer.run_data import RunData
+from trainer.run_dir import RunDir
+from trainer.stopping import Stopped, StopRequest
+from trainer.train import train
 
 MOVING = ("data.augmentation.rotate_degrees=15", "data.augmentation.flip=0", "data.region=landmarks")
 
@@ -132,7 +140,8 @@ def test_a_classifier_trains_on_growing_inputs_and_is_judged_at_full_size(model:
     assert len(pd.read_csv(tmp_path / "run" / "metrics.csv")) == 2
 
 
-def test_a_run_of_growing_inputs_under_a_time_budget_and_after_a_range_test(tmp_path: Path) -> None:
+def test_a_run_of_growing_inputs_under_a_time_budget_and_after_a_range_test(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.INFO)
     run_in_process(
         tmp_path / "run",
         "phases.frozen.input_scales=[0.5]",
@@ -145,6 +154,38 @@ def test_a_run_of_growing_inputs_under_a_time_budget_and_after_a_range_test(tmp_
     )
     history = pd.read_csv(tmp_path / "run" / "lr_history.csv")
     assert history["iteration"].tolist() == list(range(12))
+    plan = "6 updates at 0.5 of the input size, finetune 2 epochs = 6 updates at 0.5, 1 of the input size"
+    assert plan in caplog.text
+
+
+def test_a_run_stopped_among_growing_inputs_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    settings = (
+        *MOVING, "data.annotator=mean", "phases.frozen.epochs=0", "phases.finetune.epochs=4", "data.batch_size=2",
+        "phases.finetune.input_scales=[0.5,1.0]",
+    )  # fmt: skip
+    run_in_process(tmp_path / "whole", *settings)
+    stopped, request = RunDir(tmp_path / "stopped"), StopRequest()
+    composed = compose(*TINY, *settings)
+    watcher = Thread(target=interrupt_after, args=(stopped.lr_history, 15))  # in the first epoch of the full size
+    watcher.start()
+    with pytest.raises(Stopped), request.listening():
+        train(to_train_config(composed), stopped, composed, [], request)
+    watcher.join()
+    assert 15 <= len(stopped.lr_history.read_text().splitlines()) - 1 < 24
+    composed = compose(*TINY, *settings, f"resume={stopped.path}")
+    train(to_train_config(composed), stopped, composed, [])
+    whole = RunDir(tmp_path / "whole")
+    assert stopped.lr_history.read_bytes() == whole.lr_history.read_bytes()
+    assert stopped.predictions.read_bytes() == whole.predictions.read_bytes()
+
+
+def interrupt_after(history: Path, updates: int) -> None:
+    """Ctrl-C for this process once so many updates are written down."""
+    for _ in range(6000):
+        if history.exists() and len(history.read_text().splitlines()) > updates:
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+        time.sleep(0.01)
 
 
 def _unending(folder: Path) -> list[str]:

@@ -100,6 +100,7 @@ def write_outcome(
         "seconds_per_phase": {str(name): round(float(rows), 2) for name, rows in seconds.items()},
         "learning_rates": _rate_summary(history),
         **({"range_test": findings} if findings else {}),
+        **({"mapping": task.mapping} if task.mapping else {}),
         "details": [
             {
                 "title": detail.title,

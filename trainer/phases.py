@@ -47,6 +47,13 @@ class Phase:
         return epoch_scales(self.input_scales, self.num_epochs)
 
     @property
+    def told_scales(self) -> str:
+        """Nothing, where all epochs have the full input size."""
+        if set(self.input_scales) == {1}:
+            return ""
+        return f" at {', '.join(f'{scale:g}' for scale in dict.fromkeys(self.epoch_scales))} of the input size"
+
+    @property
     def num_epochs(self) -> int:
         """Evaluations in the phase; the last epoch may be a part of one."""
         return math.ceil(self.total_steps / self.steps_per_epoch)

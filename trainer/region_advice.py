@@ -75,8 +75,10 @@ def better_input_size(sides: tuple[float, float], input_size: tuple[int, int]) -
     """(height, width) of about as many px as `input_size`, in the shape of a region of `sides` (width, height)."""
     height = math.sqrt(input_size[0] * input_size[1] * sides[1] / sides[0])
     width = height * sides[0] / sides[1]
+    pixels = input_size[0] * input_size[1]
     rounded = [(max(32, step * round(height / step)), max(32, step * round(width / step))) for step in MULTIPLES]
-    return next((size for size in rounded if _filled(sides, size) >= 0.9), rounded[-1])
+    alike = [size for size in rounded if _filled(sides, size) >= 0.9 and 0.8 < size[0] * size[1] / pixels < 1.25]
+    return alike[0] if alike else rounded[-1]
 
 
 def _filled(sides: tuple[float, float], input_size: tuple[int, int]) -> float:
