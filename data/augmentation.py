@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,16 @@ class Augmentation:
         affine = compose(translation(dx, dy), around(((width - 1) / 2, (height - 1) / 2), linear))
         return compose(affine, mirror(width) if flipped else identity()), flipped
 
+    def reach(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """How many px (x, y) beside the input the views that move farthest look at."""
+        half_height, half_width = (input_size[0] - 1) / 2, (input_size[1] - 1) / 2
+        beside, above = half_width + self.shift * input_size[1], half_height + self.shift * input_size[0]
+        # A corner of the view turned back, sheared back, scaled back.
+        across, down = _turned(beside, above, self.rotate_degrees), _turned(above, beside, self.rotate_degrees)
+        across += np.tan(np.deg2rad(self.shear_degrees)) * down
+        zoom = 1 - self.scale
+        return _pixels_read(across / zoom - half_width), _pixels_read(down / zoom - half_height)
+
     def swap_sides(self, points: np.ndarray) -> np.ndarray:
         """Landmarks (K, 2) of a mirrored image under the names they have there: left and right change places."""
         order = np.arange(len(points))
@@ -83,6 +94,17 @@ class Augmentation:
             if not np.any(np.all((points >= first - 1) & (points <= end), axis=1)):
                 image[first[1] : end[1], first[0] : end[0]] = rng.integers(256)
         return image
+
+
+def _turned(along: float, across: float, degrees: float) -> float:
+    """The greatest `along` of a corner (along, across) that is turned by up to `degrees`."""
+    angle = min(np.deg2rad(degrees), math.atan2(across, along))
+    return float(along * np.cos(angle) + across * np.sin(angle))
+
+
+def _pixels_read(distance: float) -> int:
+    """How far beside an edge bicubic interpolation reads for a position `distance` px beside it."""
+    return math.ceil(distance) + 1 if distance > 0 else 0
 
 
 def augmented_points(affine: Affine, points: np.ndarray, augmentation: Augmentation, flipped: bool) -> np.ndarray:

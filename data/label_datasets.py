@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,6 +51,13 @@ class LabelDataset(Dataset[dict[str, Tensor]]):
         self.augmentation = augmentation
         self.seed = seed
         self.label_noise = label_noise
+
+    def at(self, input_size: tuple[int, int]) -> LabelDataset:
+        """The same samples at another input size; the images kept at this one make room for those."""
+        other = copy(self)
+        other.input_size = input_size
+        other.images = self.images.at(input_size)
+        return other
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         epoch, index, *repeat = key

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from data.geometry import WHOLE, Region
 from data.image_rows import read_listed, read_sizes
 from data.phantom import LANDMARK_NAMES, draw_phantom
 from data.splits import keep_splits, written_or_drawn_splits
@@ -26,6 +27,9 @@ class LandmarkRecords:
     pixel_spacing_mm: np.ndarray  # (N,), NaN = unknown
     splits: np.ndarray  # (N,) train, val or test
     read: Callable[[int], np.ndarray]  # index -> (H, W) or (H, W, 3) uint8
+    region: Region = WHOLE  # of each image, what is fitted into the network's input
+    annotator_names: list[str] = field(default_factory=list)  # A, where the data tell several apart
+    annotations: np.ndarray | None = None  # (A, N, K, 2) what each of them marked; `points` are their mean
 
     @property
     def in_mm(self) -> bool:
@@ -42,6 +46,7 @@ def csv_records(
     root: Path | None,
     allow_outside_root: bool = False,
     pixel_spacing_mm: float | None,
+    more_tables: Sequence[Path] = (),
     val_fraction: float,
     test_fraction: float,
     split_seed: int,
@@ -49,10 +54,16 @@ def csv_records(
 ) -> LandmarkRecords:
     """The rows of a table; raises DataError for every fault in it (see data.tables)."""
     rows = read_landmark_table(
-        table, root=root, allow_outside_root=allow_outside_root, pixel_spacing_mm=pixel_spacing_mm
+        table,
+        root=root,
+        allow_outside_root=allow_outside_root,
+        pixel_spacing_mm=pixel_spacing_mm,
+        more_tables=more_tables,
     )
     sizes = read_sizes(rows.path, rows.rows, rows.images)
-    check_points_inside(rows, sizes)
+    by_annotator = [replace(rows, path=each.path, rows=each.lines, points=each.points) for each in rows.annotators]
+    for marked in by_annotator or [rows]:
+        check_points_inside(marked, sizes)
     splits = written_or_drawn_splits(
         splits_file,
         rows.image_names,
@@ -72,6 +83,8 @@ def csv_records(
         pixel_spacing_mm=rows.pixel_spacing_mm,
         splits=splits,
         read=partial(read_listed, rows.path, rows.rows, rows.images),
+        annotator_names=[each.name for each in rows.annotators],
+        annotations=np.stack([each.points for each in rows.annotators]) if rows.annotators else None,
     )
 
 

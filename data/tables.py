@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from data.annotators import Annotator, read_marks
 from data.cells import Cells, read_cells, read_numbers, read_text
 from data.errors import DataError, cut, one_line, quoted
 from data.image_rows import read_image_rows, require_image_column
-from data.point_columns import point_columns, read_points
 
 SPACING_COLUMNS = ("pixel_spacing_mm",)
 OUTSIDE_TOLERANCE_PX = 1.0
@@ -35,6 +36,7 @@ class LandmarkTable:
     split: list[str] | None  # train | val | test per row; None: the table has no split column
     group: list[str] | None  # patient per row
     rows: list[int]  # line in the file, the first line is 1
+    annotators: list[Annotator] = field(default_factory=list)  # who marked the points, whose mean `points` then are
 
 
 def read_landmark_table(
@@ -43,12 +45,14 @@ def read_landmark_table(
     root: Path | str | None = None,
     allow_outside_root: bool = False,
     pixel_spacing_mm: float | None = None,
+    more_tables: Sequence[Path | str] = (),
 ) -> LandmarkTable:
     """Reads a table of images and landmark points; raises `DataError` for every fault in it.
 
     Images are looked for under `root`, or else beside the table and in its folder `images`, and may not lie outside
     unless `allow_outside_root`.
     `pixel_spacing_mm` (mm per px) is used for the rows that do not state their own.
+    `more_tables` hold the points of further annotators for the same images (see data.annotators).
     Numbered points take their names from a `landmark_names.txt` beside the table.
     """
     path = Path(path)
@@ -56,15 +60,24 @@ def read_landmark_table(
         raise DataError(f"pixel_spacing_mm={pixel_spacing_mm} must be a positive number of mm per pixel")
     cells = read_cells(path)
     require_image_column(cells)
-    names, columns, numbered = point_columns(cells)
-    points = read_points(cells, columns)
+    marks = read_marks(cells, [Path(table) for table in more_tables])
+    names = marks.landmark_names
     beside = path.parent / "landmark_names.txt"
-    if numbered and beside.is_file():
+    if marks.numbered and beside.is_file():
         names = _read_landmark_names(beside, len(names))
     spacing_mm = _read_spacing(cells, pixel_spacing_mm)
     rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root)
     return LandmarkTable(
-        path, rows.images, rows.image_names, points, names, spacing_mm, rows.split, rows.group, cells.lines
+        path,
+        rows.images,
+        rows.image_names,
+        marks.points,
+        names,
+        spacing_mm,
+        rows.split,
+        rows.group,
+        cells.lines,
+        marks.annotators,
     )
 
 

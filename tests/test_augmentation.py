@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.augmentation import Augmentation
-from data.geometry import apply
+from data.geometry import apply, invert
 
 NOTHING = {
     "rotate_degrees": 0.0,
@@ -66,6 +66,28 @@ def test_scales_shifts_and_shears_stay_within_their_magnitudes_and_reach_them():
     shears = np.degrees(np.arctan([affine[0, 1] for affine, _ in affines(shear_degrees=10.0)]))
     assert -10 <= shears.min() < -9.5
     assert 9.5 < shears.max() <= 10
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        {"shift": 0.1},
+        {"rotate_degrees": 15.0},
+        {"rotate_degrees": 80.0},
+        {"scale": 0.3},
+        {"shear_degrees": 20.0},
+        {"rotate_degrees": 30.0, "scale": 0.2, "shift": 0.1, "shear_degrees": 10.0, "flip": 0.5},
+    ],
+    ids=lambda moves: "+".join(moves),
+)
+def test_no_view_looks_farther_beside_the_input_than_the_reach_and_some_nearly_as_far(moves):
+    corners = np.array([[0.0, 0], [47, 0], [0, 59], [47, 59]])
+    seen = np.stack([apply(invert(affine), corners) for affine, _ in affines(4000, **moves)])
+    beside = np.maximum(-seen, seen - [47, 59]).max(axis=(0, 1))
+    reach = np.array(augmentation(**moves).reach(INPUT_SIZE))
+    assert (beside <= reach + 1e-9).all()
+    assert (beside > 0.6 * reach - 1).all()
+    assert augmentation().reach(INPUT_SIZE) == (0, 0)
 
 
 @pytest.mark.parametrize("flip", [0.0, 0.3, 1.0])

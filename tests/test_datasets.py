@@ -1,5 +1,7 @@
 """Samples against spots drawn at known places: pixels, landmarks and affine must tell the same story."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch.utils.data import default_collate
 
 from data.augmentation import Augmentation
 from data.datasets import LandmarkDataset, mean_shape, mean_shape_in_input, to_original
-from data.geometry import apply, invert
+from data.geometry import WHOLE, Region, apply, invert
 from data.records import LandmarkRecords
 
 NAN = float("nan")
@@ -36,7 +38,7 @@ def augmentation(**magnitudes) -> Augmentation:
     return Augmentation(**{**NOTHING, **magnitudes})
 
 
-def records_of(images: list[np.ndarray], points: np.ndarray, splits=None, read=None) -> LandmarkRecords:
+def records_of(images: list[np.ndarray], points: np.ndarray, splits=None, read=None, region=WHOLE) -> LandmarkRecords:
     count = len(images)
     return LandmarkRecords(
         image_names=[f"{index}.png" for index in range(count)],
@@ -46,6 +48,7 @@ def records_of(images: list[np.ndarray], points: np.ndarray, splits=None, read=N
         pixel_spacing_mm=np.linspace(0.1, 0.2, count),
         splits=np.array(["train"] * count if splits is None else splits),
         read=read or images.__getitem__,
+        region=region,
     )
 
 
@@ -79,14 +82,15 @@ def centroids(image: torch.Tensor) -> np.ndarray:
     return np.stack([across @ np.arange(weights.shape[2]), down @ np.arange(weights.shape[1])], axis=1)
 
 
+@pytest.mark.parametrize("region", [WHOLE, Region(0.2, 0.15, 0.85, 0.8)], ids=["whole", "region"])
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
 @pytest.mark.parametrize("size", SIZES)
-def test_pixels_points_and_affine_of_plain_and_moved_samples_agree(size, fit):
+def test_pixels_points_and_affine_of_plain_and_moved_samples_agree(size, fit, region):
     rng = np.random.default_rng(size)
     moved = augmentation(**MOVES, flip=0.5, flip_pairs=SIDES)
     mirrored = []
     for chosen in (None, *[moved] * 6):
-        records = spots(size, (96, 80), rng)
+        records = replace(spots(size, (96, 80), rng), region=region)
         sample = dataset_of(records, fit=fit, augmentation=chosen, seed=int(rng.integers(1000)))[3, 0]
         seen, affine = centroids(sample["image"]), sample["affine"].numpy()
         truth = records.points[0]
@@ -191,6 +195,24 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index():
     assert len(views) == 18
 
 
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+@pytest.mark.parametrize("size", [(120, 150), (301, 180)])
+def test_a_moved_view_of_a_region_is_black_only_where_the_image_has_no_pixels(size, fit):
+    white = [np.full(size[::-1], 255, np.uint8)]
+    records = records_of(white, np.full((1, 1, 2), 60.0), region=Region(0.3, 0.3, 0.8, 0.7))
+    dataset = dataset_of(records, fit=fit, augmentation=augmentation(**MOVES, flip=0.5))
+    for epoch in range(20):
+        sample = dataset[epoch, 0]
+        rows, columns = np.indices((96, 80))
+        seen_from = apply(invert(sample["affine"].numpy()), np.stack([columns, rows], axis=2).astype(np.float64))
+        inside = ((seen_from >= 1) & (seen_from <= np.array(size) - 2)).all(axis=2)
+        outside = ((seen_from < -1.5) | (seen_from > np.array(size) + 0.5)).any(axis=2)
+        pixels = sample["image"][0].numpy()
+        assert inside.mean() > 0.6
+        assert (pixels[inside] == 255).all()
+        assert (pixels[outside] == 0).all()
+
+
 class CountingReader:
     def __init__(self, images: list[np.ndarray]) -> None:
         self.images = images
@@ -216,6 +238,20 @@ def test_an_image_is_read_once_as_long_as_the_cache_has_room(room_images, reads)
         for index in range(3):
             assert torch.equal(dataset[epoch, index]["image"], fresh[epoch, index]["image"])
     assert read.indices == reads
+
+
+def test_of_a_region_the_part_that_views_can_show_is_kept_and_not_read_again():
+    images = list(np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8))
+    read = CountingReader(images)
+    records = records_of(images, np.zeros((2, 1, 2)), read=read, region=Region(0.25, 0.25, 0.75, 0.75))
+    options = {"input_size": (32, 32), "fit": "stretch", "augmentation": augmentation(shift=0.125)}
+    kept_bytes = (32 + 2 * 4) ** 2  # the region at its own scale, and 4 px on each side
+    dataset = dataset_of(records, cache_gb=kept_bytes * 1.99 / 2**30, **options)
+    for epoch in range(3):
+        for index in range(2):
+            fresh = dataset_of(records_of(images, np.zeros((2, 1, 2)), region=records.region), **options)
+            assert torch.equal(dataset[epoch, index]["image"], fresh[epoch, index]["image"])
+    assert read.indices == [0, 1, 1, 1]
 
 
 def test_augmenting_a_cached_image_does_not_change_it():
@@ -245,6 +281,8 @@ def test_the_mean_shape_leaves_missing_points_and_other_splits_out():
     # stretched to 100 x 60: share * size - 0.5
     stretched = mean_shape_in_input(records, (60, 100), "stretch")
     np.testing.assert_allclose(stretched, [[37.0, 29.5], [74.5, 59.5], [49.5, 29.5]])
+    quarter = mean_shape_in_input(replace(records, region=Region(0, 0, 0.5, 0.5)), (60, 100), "stretch")
+    np.testing.assert_allclose(quarter[:2], stretched[:2] * 2 + 0.5)
     # letterboxed: image 0 is 30 x 60 from x = 35, image 1 is 100 x 25 from y = 17
     boxed = mean_shape_in_input(records, (60, 100), "letterbox")
     np.testing.assert_allclose(boxed, [[((15 - 0.5 + 35) + (25 - 0.5)) / 2, ((30 - 0.5) + (12.5 - 0.5 + 17)) / 2],

@@ -1,12 +1,14 @@
 """Affines against 3x3 matrices, and images against where the affines say that their content must be."""
 
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from data.geometry import (
     Fit,
+    Region,
     apply,
     around,
     compose,
@@ -48,12 +50,19 @@ def blob_for(size: tuple[int, int], fit: Fit, rng: np.random.Generator) -> tuple
     return blob(size, centre, SIGMA_PX / np.minimum(scale, 1)), centre
 
 
+def padded(image: np.ndarray, fit: Fit, input_size: tuple[int, int]) -> np.ndarray:
+    """The input that shows the image as the fit says."""
+    rows, columns = fit.part(input_size)
+    corner = (fit.left + columns.start, fit.top + rows.start)
+    return pad_image(resize_image(image, fit, (rows, columns)), corner, input_size)
+
+
 def test_letterbox_and_stretch_equal_hand_computed_affines():
     letterbox = fit_image((200, 100), (80, 60), "letterbox")
-    assert (letterbox.width, letterbox.height, letterbox.pad_left, letterbox.pad_top) == (60, 30, 0, 25)
+    assert (letterbox.width, letterbox.height, letterbox.left, letterbox.top) == (60, 30, 0, 25)
     np.testing.assert_allclose(letterbox.affine, [[0.3, 0, -0.35], [0, 0.3, 24.65]], rtol=0, atol=1e-12)
     stretch = fit_image((200, 100), (80, 60), "stretch")
-    assert (stretch.width, stretch.height, stretch.pad_left, stretch.pad_top) == (60, 80, 0, 0)
+    assert (stretch.width, stretch.height, stretch.left, stretch.top) == (60, 80, 0, 0)
     np.testing.assert_allclose(stretch.affine, [[0.3, 0, -0.35], [0, 0.8, -0.1]], rtol=0, atol=1e-12)
     np.testing.assert_array_equal(fit_image((60, 80), (80, 60), "letterbox").affine, identity())
 
@@ -67,11 +76,11 @@ def test_the_edges_of_the_image_map_onto_the_edges_of_the_fitted_rectangle(size,
     fit = fit_image(size, input_size, mode)
     height, width = input_size
     corners = apply(fit.affine, np.array([[-0.5, -0.5], [size[0] - 0.5, size[1] - 0.5]]))
-    left, top = fit.pad_left - 0.5, fit.pad_top - 0.5
+    left, top = fit.left - 0.5, fit.top - 0.5
     np.testing.assert_allclose(corners, [[left, top], [left + fit.width, top + fit.height]], rtol=0, atol=1e-9)
-    right, bottom = width - fit.width - fit.pad_left, height - fit.height - fit.pad_top
-    assert 0 <= fit.pad_left <= right <= fit.pad_left + 1
-    assert 0 <= fit.pad_top <= bottom <= fit.pad_top + 1
+    right, bottom = width - fit.width - fit.left, height - fit.height - fit.top
+    assert 0 <= fit.left <= right <= fit.left + 1
+    assert 0 <= fit.top <= bottom <= fit.top + 1
     assert fit.width == width or fit.height == height
     if mode == "letterbox":
         scale = min(width / size[0], height / size[1])
@@ -111,12 +120,12 @@ def test_a_spot_lands_where_the_affine_says_in_the_padded_and_in_the_warped_imag
     rng = np.random.default_rng(size)
     for _ in range(3):
         image, centre = blob_for(size, fit, rng)
-        resized = resize_image(image, fit)
+        resized = resize_image(image, fit, fit.part(input_size))
         assert resized.shape == (fit.height, fit.width)
-        padded = pad_image(resized, fit, input_size)
+        padded = pad_image(resized, (fit.left, fit.top), input_size)
         assert padded.shape == input_size
         np.testing.assert_allclose(centroid(padded), apply(fit.affine, centre), rtol=0, atol=0.05)
-        warped = warp_image(resized, translation(fit.pad_left, fit.pad_top), input_size)
+        warped = warp_image(resized, translation(fit.left, fit.top), input_size)
         np.testing.assert_array_equal(warped, padded)
 
 
@@ -127,7 +136,7 @@ def test_colour_is_resized_padded_and_warped_like_gray():
     affine = around((20, 30), 0.8 * np.array([[0.9, -0.2], [0.3, 1.1]]))
 
     def seen(pixels: np.ndarray) -> np.ndarray:
-        return warp_image(pad_image(resize_image(pixels, fit), fit, input_size), affine, input_size)
+        return warp_image(padded(pixels, fit, input_size), affine, input_size)
 
     assert seen(image).shape == (64, 48, 3)
     for channel in range(3):
@@ -141,7 +150,8 @@ def test_stripes_finer_than_the_input_are_averaged_along_the_axis_that_shrinks(s
         if size[1 - axis] < 128:
             continue  # this axis grows
         stripes = (np.indices((size[1], size[0]))[axis] % 2 * 200).astype(np.uint8)
-        resized = resize_image(stripes, fit_image(size, (32, 32), "stretch"))
+        fit = fit_image(size, (32, 32), "stretch")
+        resized = resize_image(stripes, fit, fit.part((32, 32)))
         assert resized.shape == (32, 32)
         np.testing.assert_array_equal(resized, 100)
 
@@ -162,3 +172,87 @@ def test_what_lies_outside_the_image_is_black():
     assert (warped[:, :10] == 0).all()
     assert (warped[35:] == 0).all()
     assert (warped[:35, 10:] == 255).all()
+
+
+@st.composite
+def regions(draw) -> Region:
+    left, right = sorted(draw(st.lists(st.floats(0, 1), min_size=2, max_size=2)))
+    top, bottom = sorted(draw(st.lists(st.floats(0, 1), min_size=2, max_size=2)))
+    assume(right - left > 0.02 and bottom - top > 0.02)
+    return Region(left, top, right, bottom)
+
+
+@given(
+    size=st.tuples(st.integers(20, 4000), st.integers(20, 4000)),
+    input_size=st.tuples(st.integers(32, 1024), st.integers(32, 1024)),
+    mode=st.sampled_from(["letterbox", "stretch"]),
+    region=regions(),
+)
+def test_a_region_lies_whole_in_the_input_and_touches_its_edges(size, input_size, mode, region):
+    fit = fit_image(size, input_size, mode, region)
+    corners = np.array([[region.left, region.top], [region.right, region.bottom]]) * size - 0.5
+    (left, top), (right, bottom) = apply(fit.affine, corners)
+    height, width = input_size
+    rounding = 1.0  # px: of the resized image's size, and of where it is placed
+    assert min(left, top) >= -0.5 - rounding
+    assert right <= width - 0.5 + rounding
+    assert bottom <= height - 0.5 + rounding
+    spare = np.array([width - (right - left), height - (bottom - top)])
+    assert (spare > -rounding).all()
+    if mode == "letterbox":
+        assert spare.min() < rounding
+        assert fit.width / size[0] == pytest.approx(fit.height / size[1], abs=1 / min(size))
+    else:
+        assert (spare < rounding).all()
+    # Black is shown only where the image has nothing more to show.
+    rows, columns = fit.part(input_size)
+    assert columns.stop - columns.start == min(width, fit.width)
+    assert rows.stop - rows.start == min(height, fit.height)
+
+
+def test_a_region_is_fitted_as_hand_computed():
+    region = Region(0.25, 0.5, 0.75, 0.75)  # of 200 x 100 px: 100 x 25 px from (50, 50)
+    stretch = fit_image((200, 100), (50, 60), "stretch", region)
+    assert stretch == Fit(120, 200, -30, -100, stretch.resize)
+    np.testing.assert_allclose(stretch.affine, [[0.6, 0, -30.2], [0, 2, -99.5]], rtol=0, atol=1e-12)
+    # A letterbox of the same scale both ways: 60 x 15 px, and the rest shows what lies above and below in the image.
+    letterbox = fit_image((200, 100), (50, 60), "letterbox", region)
+    assert letterbox == Fit(120, 60, -30, -10, letterbox.resize)  # -12.5 would end 2.5 px above the input's end
+    np.testing.assert_allclose(letterbox.affine, [[0.6, 0, -30.2], [0, 0.6, -10.2]], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["letterbox", "stretch"])
+@pytest.mark.parametrize("size", [size for size in SIZES if min(size) > 31])
+def test_a_spot_in_a_region_lands_where_the_affine_says(size, mode):
+    rng = np.random.default_rng(size)
+    for _ in range(6):
+        low = rng.uniform(0, 0.5, 2)
+        region = Region(*low, *(low + rng.uniform(0.35, 0.5, 2)))
+        fit = fit_image(size, (96, 80), mode, region)
+        scale = np.array([fit.width, fit.height]) / size
+        middle = invert(fit.affine) @ (*rng.uniform((30, 36), (50, 60)), 1)
+        image = blob(size, middle, SIGMA_PX / np.minimum(scale, 1))
+        seen = padded(image, fit, (96, 80))
+        assert seen.shape == (96, 80)
+        if all((middle * scale > 12) & ((np.array(size) - middle) * scale > 12)):  # else the image cuts the spot
+            shift = np.abs(centroid(seen) - apply(fit.affine, middle))
+            assert (shift <= 0.05 * np.maximum(scale, 1)).all()  # 0.05 px of image and input, whichever is coarser
+
+
+def test_a_reserve_beside_the_input_holds_what_the_image_has_there():
+    image = np.random.default_rng(1).integers(0, 256, (90, 120), dtype=np.uint8)
+    fit = fit_image((120, 90), (45, 60), "stretch", Region(0.4, 0.3, 0.9, 0.8))
+    assert (fit.width, fit.height, fit.left, fit.top) == (120, 90, -48, -27)  # at its own scale
+    assert fit.part((45, 60), (20, 40)) == (slice(0, 90), slice(28, 120))
+    np.testing.assert_array_equal(resize_image(image, fit, fit.part((45, 60), (20, 40))), image[:, 28:])
+    np.testing.assert_array_equal(padded(image, fit, (45, 60)), image[27:72, 48:108])
+
+
+def test_a_small_region_of_a_large_image_is_enlarged_alone():
+    image = np.random.default_rng(2).integers(0, 256, (300, 400), dtype=np.uint8)
+    fit = fit_image((400, 300), (64, 96), "stretch", Region(0.5, 0.5, 0.56, 0.54))
+    assert (fit.width, fit.height) == (1600, 1600)
+    rows, columns = fit.part((64, 96))
+    whole = cv2.resize(image, (1600, 1600), interpolation=cv2.INTER_LINEAR)
+    part = resize_image(image, fit, (rows, columns))
+    np.testing.assert_allclose(part.astype(int), whole[rows, columns].astype(int), rtol=0, atol=8)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from data.augmentation import Augmentation
-from data.geometry import apply, compose, fit_image, invert
+from data.geometry import Region, apply, compose, fit_image, invert
 from models.heatmaps import (
     gaussian_heatmaps,
     heatmap_cross_entropy,
@@ -98,17 +98,29 @@ def test_decode_returns_the_label_up_to_one_sigma_outside_the_frame(stride: int,
     sigma=st.floats(1.0, 3.0),
     augmentation_seed=st.integers(0, 2**32 - 1) | st.none(),
     model=st.sampled_from(["softmax", "sigmoid"]),
+    corner=st.tuples(st.floats(0, 0.8), st.floats(0, 0.8)),
+    share=st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)),
 )
 def test_label_to_map_to_original_pixels_is_within_a_twentieth_of_a_pixel(
-    width: int, height: int, mode: str, stride: int, sigma: float, augmentation_seed: int | None, model: str
+    width: int,
+    height: int,
+    mode: str,
+    stride: int,
+    sigma: float,
+    augmentation_seed: int | None,
+    model: str,
+    corner: tuple[float, float],
+    share: tuple[float, float],
 ) -> None:
     input_size = (512, 384)
-    affine = fit_image((width, height), input_size, mode).affine
+    region = Region(*corner, min(1, corner[0] + share[0]), min(1, corner[1] + share[1]))
+    affine = fit_image((width, height), input_size, mode, region).affine
     if augmentation_seed is not None:
         rng = np.random.default_rng(augmentation_seed)
         affine = compose(STRONG_AUGMENTATION.random_affine(rng, input_size)[0], affine)
     shares = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0.5], [0.123, 0.77]])
-    truth = shares * [width - 1, height - 1]
+    low, high = np.array(corner), np.array([region.right, region.bottom])
+    truth = (low + shares * (high - low)) * [width, height] - 0.5
     label = torch.from_numpy(apply(affine, truth).astype(np.float32))[None]
     size = (input_size[0] // stride, input_size[1] // stride)
     maps = MODELS[model](log_gaussian(label, size, stride, sigma))

@@ -96,6 +96,7 @@ def write_outcome(
         "seconds_per_phase": {str(name): round(float(rows), 2) for name, rows in seconds.items()},
         "learning_rates": _rate_summary(history),
         **({"range_test": findings} if findings else {}),
+        **({"mapping": task.mapping} if task.mapping else {}),
         "details": [
             {
                 "title": detail.title,
@@ -165,6 +166,7 @@ def _stages(
 ) -> list[Stage]:
     """The rows of the table that a run ends with, all on the first of the splits but for the last row's test."""
     rows = [Stage(task.baseline_name, task.metrics(task.baseline(data.records, splits[0])))]
+    rows += [Stage(name, task.metrics(held)) for name, held in task.references(data.records, splits[0]).items()]
     rows += [Stage(f"after {name}", values) for name, values in state.phase_metrics.items() if "val_loss" in values]
     for name, predictions in tried.items():
         shown_name = f"{name}, taken" if name == chosen and len(tried) > 1 else name

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer.checkpoint import Saver, digest
 from trainer.errors import TrainingError
+from trainer.growth import epoch_scales
 from trainer.history import Logs
 from trainer.loop import Batch, StepRecord, UpdateRule, evaluate, train_steps
 from trainer.progress import epoch_progress
@@ -38,6 +39,19 @@ class Phase:
     backbone_lr_ratio: float
     batch_norm: str  # of the backbone while it is trained: train or eval
     takes_snapshots: bool = False  # at the end of each cycle
+    input_scales: tuple[float, ...] = (1.0,)  # of the input size, in turn
+
+    @property
+    def epoch_scales(self) -> list[float]:
+        """The scale of each epoch."""
+        return epoch_scales(self.input_scales, self.num_epochs)
+
+    @property
+    def told_scales(self) -> str:
+        """Nothing, where all epochs have the full input size."""
+        if set(self.input_scales) == {1}:
+            return ""
+        return f" at {', '.join(f'{scale:g}' for scale in dict.fromkeys(self.epoch_scales))} of the input size"
 
     @property
     def num_epochs(self) -> int:
@@ -102,7 +116,10 @@ def run_phase(phase: Phase, state: TrainState, training: Training, *, steps_afte
     """
     before = fingerprint(state.backbone) if phase.frozen else None
     batches = training.data.training_batches(
-        first_epoch=state.epochs_before, first_step=state.phase_step, last_step=phase.total_steps
+        first_epoch=state.epochs_before,
+        first_step=state.phase_step,
+        last_step=phase.total_steps,
+        scales=phase.epoch_scales,
     )
     over = _is_over(phase, state, training)
     while not over:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from trainer.config.phases import PHASE_NAMES
@@ -94,6 +95,7 @@ def build_phases(
                 backbone_lr_ratio=settings.backbone_lr_ratio,
                 batch_norm=settings.batch_norm,
                 takes_snapshots=config.snapshots and name == config.phase_names[-1],
+                input_scales=tuple(settings.input_scales),
             )
         )
     return phases
@@ -116,7 +118,7 @@ def grant_steps(
         phases = build_phases(config, planned, granted, data.updates_per_epoch, rule.task.monitor_mode, {})
         per_update, evaluation = measure_seconds(phases, state, config, data, rule)
         share = evaluation / data.updates_per_epoch
-        seconds_per_step = {phase: seconds + share for phase, seconds in per_update.items()}
+        seconds_per_step = {phase: seconds.mean + share for phase, seconds in per_update.items()}
         seconds_left = deadline - time.perf_counter() - _seconds_for_tests(phases, config, data, per_update, evaluation)
         if seconds_left <= 0:
             raise ValueError(
@@ -182,6 +184,10 @@ def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int
         if was == now:
             continue
         key = f"phases.{name}.epochs"
+        if len(getattr(config.phases, name).input_scales) > 1 and state.phase_step:
+            raise ValueError(
+                f"{key}: phases.{name}.input_scales divide the epochs of a phase that has begun; leave it as it was"
+            )
         if position < begun:
             raise ValueError(
                 f"{key}: this phase has ended ({was} updates), {state.phase} has begun; leave it as it was"
@@ -195,12 +201,19 @@ def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int
             raise ValueError(f"{key}: {state.phase_step} updates were made already, {now} are fewer")
 
 
+@dataclass(frozen=True)
+class UpdateSeconds:
+    """How long an update of a phase takes: over all its epochs, and at the input size that it ends with."""
+
+    mean: float
+    last: float
+
+
 def measure_seconds(
     phases: list[Phase], state: TrainState, config: TrainConfig, data: RunData, rule: UpdateRule
-) -> tuple[dict[str, float], float]:
+) -> tuple[dict[str, UpdateSeconds], float]:
     """Time a few updates of each phase, and an evaluation. Leaves no trace: the state is put back as it was."""
     snapshot = Snapshot(state)
-    schedule = ConstantSchedule(lr=1e-6)  # the time does not depend on it
     measured = {}
     try:
         evaluation = _seconds_per_evaluation(state, data, rule)
@@ -208,23 +221,30 @@ def measure_seconds(
             freeze(state.model, phase)
             set_training_modes(state.model, phase)
             state.optimizer = getattr(config.phases, phase.name).optimizer.build(state.backbone, state.head)
-            state.phase_step = 0
-            steps = min(TRIAL_UPDATES, phase.total_steps)
-            batches = data.training_batches(first_epoch=0, first_step=0, last_step=steps)
-            durations, begun = [], time.perf_counter()
-            for _ in train_steps(
-                state, batches, schedule, steps=steps, backbone_lr_ratio=phase.backbone_lr_ratio, rule=rule
-            ):
-                durations.append(time.perf_counter() - begun)
-                begun = time.perf_counter()
-            measured[phase.name] = statistics.median(durations[1:] or durations)  # the first warms up
+            scales = phase.epoch_scales
+            seconds = {scale: _seconds_per_update(phase, scale, state, data, rule) for scale in dict.fromkeys(scales)}
+            measured[phase.name] = UpdateSeconds(
+                statistics.mean(seconds[scale] for scale in scales), seconds[scales[-1]]
+            )
     finally:
         snapshot.restore(state)
     return measured, evaluation
 
 
+def _seconds_per_update(phase: Phase, scale: float, state: TrainState, data: RunData, rule: UpdateRule) -> float:
+    state.phase_step = 0
+    schedule = ConstantSchedule(lr=1e-6)  # the time does not depend on it
+    steps = min(TRIAL_UPDATES, phase.total_steps)
+    batches = data.training_batches(first_epoch=0, first_step=0, last_step=steps, scales=(scale,))
+    durations, begun = [], time.perf_counter()
+    for _ in train_steps(state, batches, schedule, steps=steps, backbone_lr_ratio=phase.backbone_lr_ratio, rule=rule):
+        durations.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+    return statistics.median(durations[1:] or durations)  # the first warms up
+
+
 def _seconds_for_tests(
-    phases: list[Phase], config: TrainConfig, data: RunData, per_update: dict[str, float], evaluation: float
+    phases: list[Phase], config: TrainConfig, data: RunData, per_update: dict[str, UpdateSeconds], evaluation: float
 ) -> float:
     """About how long the range tests will take, where they measure the validation split at every step with that."""
     test = config.range_test
@@ -233,7 +253,7 @@ def _seconds_for_tests(
         images = len(data.records.indices("val"))
         measured = evaluation * min(1.0, (test.val_images or images) / max(1, images))
     return sum(
-        (test.num_steps or phase.steps_per_epoch) * test.repeats * (per_update[phase.name] + measured)
+        (test.num_steps or phase.steps_per_epoch) * test.repeats * (per_update[phase.name].last + measured)
         for phase in phases
         if test.tests(phase.name)
     )

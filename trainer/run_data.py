@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,10 +10,13 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from data.datasets import LandmarkDataset
+from data.label_datasets import LabelDataset
 from data.loaders import Collate, FixedOrder, TrainingOrder, build_loader, updates_per_epoch
 from data.workers import Key, ReadingError, watched_batches
 from trainer.config.run import TrainConfig
 from trainer.errors import TrainingError
+from trainer.growth import scaled_size, stretches
 from trainer.loop import Batch
 
 
@@ -32,7 +35,7 @@ class Records(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class RunData:
     records: Any  # LandmarkRecords or LabelRecords: Records, and what their task needs beyond
-    train: Dataset[dict[str, Tensor]]  # augmented
+    train: LandmarkDataset | LabelDataset  # augmented
     plain: Dataset[dict[str, Tensor]]  # as it is, for evaluation
     batch_size: int
     updates_per_epoch: int
@@ -47,19 +50,27 @@ class RunData:
     def validates(self) -> bool:
         return len(self.records.indices("val")) > 0
 
-    def training_batches(self, *, first_epoch: int, first_step: int, last_step: int) -> Iterator[Batch]:
-        """Micro-batches of a phase's updates `first_step` up to `last_step`; epochs are counted over the run."""
-        order = TrainingOrder(
-            self.records.indices("train"),
-            batch_size=self.batch_size,
-            batches_per_epoch=self.updates_per_epoch * self.accumulation,
-            seed=self.seed,
-            first_epoch=first_epoch,
-            start=first_step * self.accumulation,
-            stop=last_step * self.accumulation,
-            weights=self.weights,
-        )
-        return self._batches(self.train, order, self.collate)
+    def training_batches(
+        self, *, first_epoch: int, first_step: int, last_step: int, scales: Sequence[float] = (1.0,)
+    ) -> Iterator[Batch]:
+        """Micro-batches of a phase's updates `first_step` up to `last_step`; epochs are counted over the run.
+
+        scales: of the input size, in each epoch of the phase; the last one holds for all after it.
+        """
+        for scale, start, stop in stretches(scales, self.updates_per_epoch, first_step, last_step):
+            order = TrainingOrder(
+                self.records.indices("train"),
+                batch_size=self.batch_size,
+                batches_per_epoch=self.updates_per_epoch * self.accumulation,
+                seed=self.seed,
+                first_epoch=first_epoch,
+                start=start * self.accumulation,
+                stop=stop * self.accumulation,
+                weights=self.weights,
+            )
+            size = scaled_size(self.train.input_size, scale)
+            dataset = self.train if size == self.train.input_size else self.train.at(size)
+            yield from self._batches(dataset, order, self.collate)
 
     def evaluation_batches(self, split: str, view: int = 0) -> Iterator[Batch]:
         """Every record of a split once, in table order, as it is or in another view."""
@@ -87,7 +98,7 @@ def run_data(
     config: TrainConfig,
     records: Records,
     *,
-    train: Dataset[dict[str, Tensor]],
+    train: LandmarkDataset | LabelDataset,
     plain: Dataset[dict[str, Tensor]],
     views: Dataset[dict[str, Tensor]] | None = None,
     weights: np.ndarray | None = None,

@@ -193,6 +193,8 @@ def _grant_steps(
 
 def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], warnings: list[str]) -> None:
     counts = ", ".join(f"{len(data.records.indices(split))} {split}" for split in ("train", "val", "test"))
-    plan = ", ".join(f"{phase.name} {phase.num_epochs} epochs = {phase.total_steps} updates" for phase in phases)
+    plan = ", ".join(
+        f"{phase.name} {phase.num_epochs} epochs = {phase.total_steps} updates{phase.told_scales}" for phase in phases
+    )
     log.info("%s\nimages: %s; plan: %s", run_dir.path, counts, plan)
     advise(warnings)

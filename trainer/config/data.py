@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config.augmentation import AugmentationConfig
 from trainer.config.checks import check_choice, check_fraction, check_not_negative, check_positive
+from trainer.config.landmark_data import LandmarkData
 
 if TYPE_CHECKING:
     from data.label_records import LabelRecords
@@ -55,21 +56,9 @@ class DataConfig:
         return self.input_height, self.input_width
 
 
-class LandmarkData(ABC):
-    """Data that can have landmarks. The split is that of `splits_file` if it exists, else made and written there."""
-
-    @property
-    @abstractmethod
-    def folder(self) -> Path:
-        """Where files that belong to the data lie."""
-
-    @abstractmethod
-    def landmark_records(self, splits_file: Path) -> LandmarkRecords:
-        """The images with their landmarks."""
-
-
 class LabelData(ABC):
-    """Data that can have a label and covariates per image; splits as for landmarks."""
+    """Data that can have a label and covariates per image. The split is that of `splits_file` if it exists, else made
+    and written there."""
 
     @property
     @abstractmethod
@@ -98,6 +87,7 @@ class PhantomConfig(DataConfig, LandmarkData, LabelData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_landmark_keys()
         if self.num_images < 2:
             raise ValueError(f"data.num_images={self.num_images} must be at least 2")
         for name in ("height", "width"):
@@ -159,12 +149,14 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
     root: str | None
     allow_outside_root: bool
     pixel_spacing_mm: float | None
+    more_tables: list[str]
     label: str | None
     covariates: list[str]
     missing_covariate: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_landmark_keys()
         check_positive("data.pixel_spacing_mm", self.pixel_spacing_mm)
         check_choice("data.missing_covariate", self.missing_covariate, ("error", "category"))
 
@@ -188,6 +180,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
             root=None if self.root is None else Path(self.root),
             allow_outside_root=self.allow_outside_root,
             pixel_spacing_mm=self.pixel_spacing_mm,
+            more_tables=[Path(table) for table in self.more_tables],
             val_fraction=self.val_fraction,
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,

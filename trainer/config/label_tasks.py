@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config.checks import check_absent, check_choice, check_not_negative, check_positive
 from trainer.config.data import LabelData
+from trainer.config.landmark_data import LandmarkData
 from trainer.config.models import CovariateConfig, LabelModelConfig
 from trainer.config.tasks import TaskConfig
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.tasks.task import Task
 
 UNITS = ("days", "weeks", "months", "years", "hours", "minutes", "mm", "cm", "m", "g", "kg", "percent")
-LANDMARK_KEYS = ("pixel_spacing_mm", "missing_fraction")  # of data
+LANDMARK_KEYS = ("pixel_spacing_mm", "missing_fraction", "more_tables")  # of data
 
 
 @dataclass(kw_only=True)
@@ -151,6 +152,10 @@ def _check_labels(config: TrainConfig, task: str) -> None:
             f"model={model.kind} does not fit task={task}; choose model=classifier, covariate or attention_covariate"
         )
     check_absent("data", data, LANDMARK_KEYS, f"task={task}", "task=landmarks")
+    if isinstance(data, LandmarkData):
+        for key, usual in (("region", "full"), ("annotator", "mean")):
+            if (value := getattr(data, key)) != usual:
+                raise ValueError(f"data.{key}={value} does not fit task={task}, it is for task=landmarks; leave it out")
     check_absent("data.augmentation", data.augmentation, ["flip_pairs"], f"task={task}", "task=landmarks")
     if isinstance(model, CovariateConfig) and model.kind == "covariate" and not hasattr(data, "covariates"):
         raise ValueError(
@@ -205,6 +210,8 @@ def _label_data(config: TrainConfig, splits_file: Path, *, numeric: bool, label_
 def _label_model(config: TrainConfig, data: RunData, *, num_outputs: int) -> nn.Module:
     from torch.nn.modules.batchnorm import _BatchNorm
 
+    from trainer.growth import MULTIPLE, check_sizes, smallest_size
+
     assert isinstance(config.model, LabelModelConfig)
     input_size = config.data.input_size
     model = config.model.build(
@@ -212,11 +219,13 @@ def _label_model(config: TrainConfig, data: RunData, *, num_outputs: int) -> nn.
         num_outputs=num_outputs,
         num_covariates=data.records.covariates.encoded.shape[1],
     )
+    check_sizes(config, model.backbone)
+    smallest = smallest_size(config)
     images = min(config.data.batch_size, len(data.records.indices("train")))
     normed = any(isinstance(module, _BatchNorm) for module in model.modules())
-    if images == 1 and normed and model.backbone.map_size == (1, 1):
+    if images == 1 and normed and (model.backbone.map_size == (1, 1) or max(smallest) <= MULTIPLE):
         raise ValueError(
-            f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
+            f"data.batch_size={images} with an input of {smallest[0]} x {smallest[1]} px leaves batch norm a "
             "single value; train on at least 2 images at a time, or on a larger input"
         )
     return model

@@ -76,9 +76,15 @@ def _changes() -> Any:
     return DictConfig({}, flags={"struct": False})
 
 
+def _check_scales(key: str, scales: list[float]) -> None:
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"{key}={scales} must hold one or more shares of the input size, above 0 and up to 1")
+
+
 @dataclass(kw_only=True)
 class FinetunePhaseConfig:
     epochs: int
+    input_scales: list[float]
     backbone_lr_ratio: float
     batch_norm: str
     scheduler: Any = field(default_factory=_changes)
@@ -86,6 +92,7 @@ class FinetunePhaseConfig:
 
     def __post_init__(self) -> None:
         check_not_negative("phases.finetune.epochs", self.epochs)
+        _check_scales("phases.finetune.input_scales", self.input_scales)
         check_positive("phases.finetune.backbone_lr_ratio", self.backbone_lr_ratio)
         check_choice("phases.finetune.batch_norm", self.batch_norm, ("train", "eval"))
 
@@ -93,11 +100,13 @@ class FinetunePhaseConfig:
 @dataclass(kw_only=True)
 class FrozenPhaseConfig:
     epochs: int
+    input_scales: list[float]
     scheduler: Any = field(default_factory=_changes)
     optimizer: Any = field(default_factory=_changes)
 
     def __post_init__(self) -> None:
         check_not_negative("phases.frozen.epochs", self.epochs)
+        _check_scales("phases.frozen.input_scales", self.input_scales)
 
     # A frozen backbone has no rate, and its BatchNorm is always in eval.
     @property
@@ -113,6 +122,16 @@ class FrozenPhaseConfig:
 class PhasesConfig:
     frozen: FrozenPhaseConfig
     finetune: FinetunePhaseConfig
+
+    @property
+    def scaled(self) -> dict[str, list[float]]:
+        """Of the phases that train at other than the full input size, key and scales."""
+        phases = {name: getattr(self, name) for name in PHASE_NAMES}
+        return {
+            f"phases.{name}.input_scales": phase.input_scales
+            for name, phase in phases.items()
+            if phase.epochs and set(phase.input_scales) != {1}
+        }
 
     def __post_init__(self) -> None:
         if self.frozen.epochs == 0 and self.finetune.epochs == 0:

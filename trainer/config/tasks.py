@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.config.checks import check_absent, check_choice, check_not_negative, check_positive
-from trainer.config.data import LandmarkData
+from trainer.config.landmark_data import LandmarkData
 from trainer.config.models import HeatmapConfig, LandmarkModelConfig
 
 if TYPE_CHECKING:
@@ -108,17 +108,26 @@ class LandmarkTaskConfig(TaskConfig):
                 value = getattr(config.data, name)
                 if value % model.stride:
                     raise ValueError(f"data.{name}={value} is not a multiple of model.stride={model.stride}")
+        for key, scales in config.phases.scaled.items():
+            fixed = "model.refinement=true" if isinstance(model, HeatmapConfig) else f"model={model.kind}"
+            if not isinstance(model, HeatmapConfig) or model.refinement:
+                raise ValueError(f"{key}={scales} does not fit {fixed}, which knows one input size; leave it at [1.0]")
         has_heatmap = isinstance(model, HeatmapConfig) and self.loss.heatmap_weight > 0
         refines = model.refinement and model.refinement_weight > 0
         if not has_heatmap and not refines and self.loss.points_weight == 0:
             raise ValueError(f"task.loss.points_weight=0.0 leaves model={model.kind} without a loss")
 
     def build_data(self, config: TrainConfig, splits_file: Path) -> RunData:
+        from data.annotators import check_annotator
         from data.datasets import LandmarkDataset
+        from trainer.region_advice import with_region
         from trainer.run_data import run_data
 
         assert isinstance(config.data, LandmarkData)
         records = config.data.landmark_records(splits_file)
+        check_annotator(records, config.data.annotator)
+        if config.data.region == "landmarks":
+            records = with_region(records, config.data.region_margin, config.data.input_size, config.data.fit)
         settings = config.data.augmentation
         augmentation = settings.build(settings.read_flip_pairs(len(records.landmark_names), config.data.folder))
         train, plain = (
@@ -129,13 +138,15 @@ class LandmarkTaskConfig(TaskConfig):
                 augmentation=chosen,
                 seed=config.seed,
                 cache_gb=config.data.cache_gb / 2,
+                annotator=annotator,
             )
-            for chosen in (augmentation, None)
+            for chosen, annotator in ((augmentation, config.data.annotator), (None, "mean"))
         )
         return run_data(config, records, train=train, plain=plain)
 
     def build_model(self, config: TrainConfig, data: RunData) -> nn.Module:
         from data.datasets import mean_shape_in_input
+        from trainer.growth import check_sizes, smallest_size
 
         assert isinstance(config.model, LandmarkModelConfig)
         input_size = config.data.input_size
@@ -144,11 +155,13 @@ class LandmarkTaskConfig(TaskConfig):
             input_size=input_size,
             heatmap_loss=self.loss.heatmap,
         )
+        check_sizes(config, model.backbone)
+        smallest = smallest_size(config)
         coarsest = model.backbone.levels[-1].stride
         images = min(config.data.batch_size, len(data.records.indices("train")))
-        if images == 1 and max(input_size) <= coarsest:
+        if images == 1 and max(smallest) <= coarsest:
             raise ValueError(
-                f"data.batch_size={images} with an input of {input_size[0]} x {input_size[1]} px leaves batch norm a "
+                f"data.batch_size={images} with an input of {smallest[0]} x {smallest[1]} px leaves batch norm a "
                 f"single value; train on at least 2 images at a time, or on an input above {coarsest} px"
             )
         return model
@@ -173,4 +186,5 @@ class LandmarkTaskConfig(TaskConfig):
             nme_landmarks=self.nme_landmarks,
             monitor=self.monitor,
             num_overlays=self.num_overlays,
+            region=data.records.region,
         )

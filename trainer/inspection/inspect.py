@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.errors import DataError
 from trainer.config.checks import check_landmarks_exist
-from trainer.config.data import LandmarkData
+from trainer.config.landmark_data import LandmarkData
 from trainer.config.run import TrainConfig
 from trainer.config.tasks import LandmarkTaskConfig
 from trainer.inspection.contact_sheet import write_contact_sheet

@@ -17,7 +17,8 @@ from data.label_records import LabelRecords
 from data.numbers import LARGEST, as_numbers
 from data.records import LandmarkRecords
 from data.splits import assign_splits
-from trainer.config.data import CsvConfig, DataConfig, ImageFolderConfig, LabelData, LandmarkData
+from trainer.config.data import CsvConfig, DataConfig, ImageFolderConfig, LabelData
+from trainer.config.landmark_data import LandmarkData
 from trainer.config.run import TrainConfig
 from trainer.inspection.findings import Findings
 from trainer.inspection.subject import Subject

@@ -57,7 +57,12 @@ def _climb(
     on_step: Callable[[StepRecord], None],
 ) -> Sweep:
     stop_rule = settings.stop_rule()
-    batches = data.training_batches(first_epoch=FIRST_EPOCH * (repeat + 1), first_step=0, last_step=len(rates))
+    batches = data.training_batches(
+        first_epoch=FIRST_EPOCH * (repeat + 1),
+        first_step=0,
+        last_step=len(rates),
+        scales=phase.input_scales[-1:],  # what the phase ends with
+    )
     losses: list[float] = []
     metrics: list[float] = []
     stop = None

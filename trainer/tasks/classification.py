@@ -133,6 +133,9 @@ class ClassificationTask(Task[LabelRecords]):
             "probabilities": np.tile(counts / counts.sum(), (len(indices), 1)),
         }
 
+    def references(self, records: LabelRecords, split: str) -> dict[str, Predictions]:
+        return {}
+
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         """By accuracy, or where balancing gave some of that away, by balanced accuracy."""
         key = "accuracy" if best["accuracy"] > baseline["accuracy"] else "balanced_accuracy"

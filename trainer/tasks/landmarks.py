@@ -11,7 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from data.annotators import between_annotators
 from data.datasets import mean_shape, to_original
+from data.geometry import WHOLE, Region
 from data.records import LandmarkRecords
 from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
 from models.landmarks import LandmarkOutput
@@ -47,6 +49,7 @@ class LandmarkTask(Task[LandmarkRecords]):
         nme_landmarks: Sequence[int] | None,
         monitor: str | None,
         num_overlays: int,
+        region: Region = WHOLE,
     ) -> None:
         check_landmarks_exist("task.nme_landmarks", nme_landmarks or (), len(landmark_names))
         self.landmark_names = landmark_names
@@ -60,6 +63,7 @@ class LandmarkTask(Task[LandmarkRecords]):
         self.nme = nme
         self.nme_landmarks = nme_landmarks
         self.num_overlays = num_overlays
+        self.region = region
         self.unit = "mm" if in_mm else "px"
         if monitor is not None and not validates:
             raise ValueError(f"task.monitor={monitor} needs a validation split; without one the training loss decides")
@@ -79,7 +83,9 @@ class LandmarkTask(Task[LandmarkRecords]):
 
     @property
     def mapping(self) -> dict[str, Any]:
-        return {}
+        """Under a region: left, top, right and bottom as shares of an image's width and height."""
+        region = self.region
+        return {} if region == WHOLE else {"region": [region.left, region.top, region.right, region.bottom]}
 
     @property
     def columns(self) -> list[Column]:
@@ -178,6 +184,16 @@ class LandmarkTask(Task[LandmarkRecords]):
             "spacing_mm": records.pixel_spacing_mm[indices],
         }
 
+    def references(self, records: LandmarkRecords, split: str) -> dict[str, Predictions]:
+        """The points of one annotator held against those of another."""
+        names = records.annotator_names
+        if records.annotations is None or len(names) < 2:
+            return {}
+        index, points, truth = between_annotators(records.annotations, records.indices(split))
+        spacing_mm = records.pixel_spacing_mm[index]
+        told = f"{names[0]} against {names[1]}" if len(names) == 2 else f"{len(names)} annotators, in pairs"
+        return {told: {"index": index, "points": points, "truth": truth, "spacing_mm": spacing_mm}}
+
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         key = f"mre_{self.unit}"
         return verdict_of_errors(
@@ -224,7 +240,13 @@ class LandmarkTask(Task[LandmarkRecords]):
             Column(f"p95_{self.unit}", "95th percentile", "distance"),
             *self._success_columns,
         ]
-        return [DetailTable("Every landmark", columns, self.per_landmark(predictions))]
+        rows = self.per_landmark(predictions)
+        if records.annotations is not None and len(records.annotations) > 1:
+            index, points, truth = between_annotators(records.annotations, predictions["index"])
+            apart = {"points": points, "truth": truth, "spacing_mm": records.pixel_spacing_mm[index]}
+            rows["annotators"] = self.per_landmark(apart)[f"mre_{self.unit}"]
+            columns.insert(3, Column("annotators", "annotators apart", "distance"))
+        return [DetailTable("Every landmark", columns, rows)]
 
     def pictures(self, folder: Path, predictions: Predictions, records: LandmarkRecords) -> dict[str, Path]:
         errors = folder / "landmark_errors.png"

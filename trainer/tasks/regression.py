@@ -131,6 +131,9 @@ class RegressionTask(Task[LabelRecords]):
             "prediction": np.full(len(indices), self.mean),
         }
 
+    def references(self, records: LabelRecords, split: str) -> dict[str, Predictions]:
+        return {}
+
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         return verdict_of_errors(
             best["mae"],

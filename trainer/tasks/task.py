@@ -102,6 +102,10 @@ class Task(ABC, Generic[Records]):
         """What the training split alone predicts, without a look at the image."""
 
     @abstractmethod
+    def references(self, records: Records, split: str) -> dict[str, Predictions]:
+        """What else the model is to be held against, by name: how far people are apart."""
+
+    @abstractmethod
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         """A sentence that compares the metrics of the best weights with those of the baseline."""
 
