@@ -1,13 +1,16 @@
 """Bootstrap intervals against scipy's bootstrap and against plain loops."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
+from test_label_tasks import classification, regression
 
 from trainer.tasks import intervals
 from trainer.tasks.intervals import DRAWS, SEED, bootstrap_interval
+from trainer.tasks.task import Task
 
 
 def test_an_interval_is_that_of_a_plain_loop_over_drawn_images() -> None:
@@ -68,3 +71,30 @@ def test_the_draws_are_the_same_however_many_are_made_at_a_time(monkeypatch: pyt
     whole = bootstrap_interval(sums, counts)
     monkeypatch.setattr(intervals, "CHUNK", 11 * 7)
     assert bootstrap_interval(sums, counts) == whole
+
+
+def test_of_classes_the_accuracy_has_an_interval() -> None:
+    rng = np.random.default_rng(5)
+    probabilities = rng.dirichlet(np.ones(3), 50)
+    found = {"index": np.arange(50), "target": rng.integers(3, size=50), "probabilities": probabilities}
+    ((name, (low, high)),) = classification().intervals(found).items()
+    right = [row.argmax() == true for row, true in zip(probabilities, found["target"], strict=True)]
+    assert (name, low, high) == ("accuracy", *bootstrap_interval(np.array(right), np.ones(50)))
+    assert low < classification().metrics(found)["accuracy"] < high
+    probabilities[3, 1] = np.nan
+    assert np.isnan(classification().intervals(found)["accuracy"]).all()
+
+
+def test_of_numbers_the_mean_absolute_error_has_an_interval() -> None:
+    rng = np.random.default_rng(6)
+    found = {"index": np.arange(40), "target": rng.normal(0, 9, 40), "prediction": rng.normal(0, 9, 40)}
+    ((name, (low, high)),) = regression().intervals(found).items()
+    errors = np.array([abs(a - b) for a, b in zip(found["prediction"], found["target"], strict=True)])
+    assert (name, low, high) == ("mae", *bootstrap_interval(errors, np.ones(40)))
+    assert low < regression().metrics(found)["mae"] < high
+    assert np.isnan(regression().intervals({key: values[:1] for key, values in found.items()})["mae"]).all()
+
+
+@pytest.mark.parametrize("task", [classification(), regression()])
+def test_classes_and_numbers_say_nothing_beyond_themselves_of_certainty(task: Task[Any]) -> None:
+    assert task.certainty({"val": {"index": np.arange(30)}}) is None
