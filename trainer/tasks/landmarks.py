@@ -125,7 +125,8 @@ class LandmarkTask(Task[LandmarkRecords]):
         spread: how far from the points the model expects the truth to lie; one input px of models that can't tell.
         """
         points = output.points.float().cpu().numpy().astype(np.float64)
-        spread = np.ones(points.shape[:2]) if output.spread is None else output.spread.cpu().numpy().astype(np.float64)
+        expected = output.spread
+        spread = np.ones(points.shape[:2]) if expected is None else expected.cpu().numpy().astype(np.float64)
         affine = batch["affine"].cpu().numpy()
         shrink = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))[:, None]  # input px per original px
         return {
