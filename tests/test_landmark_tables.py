@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from trainer.tasks.landmark_annotators import between_annotators, inter_observer_error
-from trainer.tasks.landmark_metrics import landmark_metrics
 from trainer.tasks.landmark_tables import landmark_details, prediction_table
 
 NAMES = ["sella", "nasion", "porion"]
@@ -25,14 +23,6 @@ def predictions_of(num_images: int) -> dict[str, np.ndarray]:
         "spacing_mm": rng.uniform(0.1, 0.5, num_images),
         "radius": radius,
     }
-
-
-def annotations_of(num_annotators: int, num_images: int) -> np.ndarray:
-    rng = np.random.default_rng(1)
-    points = rng.uniform(0, 100, (1, num_images, 3, 2)) + rng.normal(0, 2, (num_annotators, num_images, 3, 2))
-    points[rng.random(points.shape[:3]) < 0.3] = np.nan
-    points[:-1, :, 2] = np.nan  # one annotator alone marked the last landmark
-    return points
 
 
 @pytest.mark.parametrize("unit", ["mm", "px"])
@@ -58,53 +48,22 @@ def test_a_row_has_the_image_its_points_errors_and_radii_in_the_unit(unit: str) 
 
 @pytest.mark.parametrize("unit", ["mm", "px"])
 def test_every_landmark_has_its_mean_radius_and_the_distance_between_annotators(unit: str) -> None:
-    found, annotations = predictions_of(6), annotations_of(3, 6)
-    detail = landmark_details(
-        found, NAMES, unit=unit, success_columns=[], sdr_thresholds=[2.0], annotations=annotations
-    )
-    assert [column.heading for column in detail.columns][-2:] == ["90 % radius", "between annotators"]
-    scale = found["spacing_mm"][:, None] if unit == "mm" else 1.0
+    found = predictions_of(6)
+    one, other = np.random.default_rng(1).uniform(0, 100, (2, 6, 3, 2))
+    one[4, 0] = np.nan
+    other[:, 2] = np.nan  # one annotator alone marked it
+    apart = {"points": one, "truth": other, "spacing_mm": found["spacing_mm"]}
+    detail = landmark_details(found, NAMES, unit=unit, success_columns=[], sdr_thresholds=[2.0], apart=apart)
+    assert [column.heading for column in detail.columns] == [
+        "landmark", "images", f"MRE ({unit})", "annotators apart", "median", "95th percentile", "90 % radius"
+    ]  # fmt: skip
+    scale = found["spacing_mm"][:, None] if unit == "mm" else np.ones((6, 1))
     np.testing.assert_allclose(detail.rows["mean_radius"][:2], (scale * found["radius"])[:, :2].mean(axis=0))
     assert math.isnan(detail.rows["mean_radius"][2])
-    expected = inter_observer_error(annotations, found["spacing_mm"], unit)[0]
-    np.testing.assert_array_equal(detail.rows["between_annotators"], expected)
+    for landmark, images in enumerate(([0, 1, 2, 3, 5], range(6))):
+        distances = [scale[image, 0] * math.dist(one[image, landmark], other[image, landmark]) for image in images]
+        assert detail.rows["annotators"][landmark] == pytest.approx(np.mean(distances))
+    assert math.isnan(detail.rows["annotators"][2])
     del found["radius"]
     plain = landmark_details(found, NAMES, unit=unit, success_columns=[], sdr_thresholds=[2.0])
     assert len(plain.columns) == len(detail.columns) - 2
-
-
-@pytest.mark.parametrize("unit", ["mm", "px"])
-@pytest.mark.parametrize("num_annotators", [2, 4])
-def test_the_inter_observer_error_equals_a_loop_over_pairs(num_annotators: int, unit: str) -> None:
-    annotations, spacing = annotations_of(num_annotators, 7), np.linspace(0.1, 0.7, 7)
-    distances: list[list[float]] = [[], [], []]
-    for first in range(num_annotators):
-        for second in range(first):
-            for image in range(7):
-                for landmark in range(3):
-                    px = math.dist(annotations[first, image, landmark], annotations[second, image, landmark])
-                    if not math.isnan(px):
-                        distances[landmark].append(px * (spacing[image] if unit == "mm" else 1.0))
-    per_landmark, overall = inter_observer_error(annotations, spacing, unit)
-    assert per_landmark[:2] == pytest.approx([np.mean(distances[0]), np.mean(distances[1])])
-    assert math.isnan(per_landmark[2])
-    assert overall == pytest.approx(np.mean(distances[0] + distances[1]))
-
-
-def test_metrics_of_annotators_are_those_of_one_who_is_judged_by_another() -> None:
-    annotations, spacing = annotations_of(3, 7), np.linspace(0.1, 0.7, 7)
-    pairs = between_annotators(annotations, spacing)
-    measured = landmark_metrics(
-        pairs["points"],
-        pairs["truth"],
-        pairs["spacing_mm"],
-        unit="mm",
-        sdr_thresholds=(0.5,),
-        nme=None,
-        nme_landmarks=None,
-    )
-    assert measured["mre_mm"] == pytest.approx(inter_observer_error(annotations, spacing, "mm")[1])
-    assert measured["mre_px"] == pytest.approx(inter_observer_error(annotations, spacing, "px")[1])
-    assert 0 < measured["sdr_0.5mm"] < 1
-    np.testing.assert_array_equal(pairs["index"][:7], np.arange(7))
-    assert len(pairs["index"]) == 6 * 7

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from trainer.tasks.landmark_annotators import inter_observer_error
 from trainer.tasks.landmark_calibration import LEVEL
 from trainer.tasks.landmark_metrics import image_means, mean_of_finite, per_landmark_table, radial_errors
 from trainer.tasks.task import Column, DetailTable, Predictions
@@ -43,18 +41,22 @@ def landmark_details(
     unit: str,
     success_columns: Sequence[Column],
     sdr_thresholds: Sequence[float],
-    annotations: np.ndarray | None = None,
+    apart: Predictions | None = None,
 ) -> DetailTable:
-    """The errors of each landmark; with the mean radius of its circles, of predictions that have a radius; with the
-    distance between annotators where there are `annotations` (A, N, K, 2) px of the N images predicted."""
-    rows = per_landmark_table(
-        predictions["points"],
-        predictions["truth"],
-        predictions["spacing_mm"],
-        landmark_names,
-        unit=unit,
-        sdr_thresholds=sdr_thresholds,
-    )
+    """The errors of each landmark; of predictions that have a radius (N, K) px also the mean of that; beside the error
+    the distance between annotators where there are several: `apart`, points of one with those of another as truth."""
+
+    def measured(found: Predictions) -> pd.DataFrame:
+        return per_landmark_table(
+            found["points"],
+            found["truth"],
+            found["spacing_mm"],
+            landmark_names,
+            unit=unit,
+            sdr_thresholds=sdr_thresholds,
+        )
+
+    rows = measured(predictions)
     columns = [
         Column("landmark", "landmark", "text"),
         Column("count", "images", "number"),
@@ -63,11 +65,11 @@ def landmark_details(
         Column(f"p95_{unit}", "95th percentile", "distance"),
         *success_columns,
     ]
+    if apart is not None:
+        rows["annotators"] = measured(apart)[f"mre_{unit}"]
+        columns.insert(3, Column("annotators", "annotators apart", "distance"))
     if "radius" in predictions:
         radii = predictions["radius"] * (predictions["spacing_mm"][:, None] if unit == "mm" else 1.0)
         rows["mean_radius"] = [mean_of_finite(column) for column in radii.T]
         columns.append(Column("mean_radius", f"{100 * LEVEL:g} % radius", "distance"))
-    if annotations is not None:
-        rows["between_annotators"] = inter_observer_error(annotations, predictions["spacing_mm"], unit)[0]
-        columns.append(Column("between_annotators", "between annotators", "distance"))
     return DetailTable("Every landmark", columns, rows)
