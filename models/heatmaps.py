@@ -71,6 +71,20 @@ def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
     return cells.float().to(log_heatmaps.device)
 
 
+def expected_distance(log_heatmaps: Tensor, cells: Tensor) -> Tensor:
+    """How far, in cells, each map expects its landmark to lie from (N, K, 2) `cells`: (N, K, h, w) to (N, K).
+
+    The mean distance under the softmax over the whole map: a wide peak raises it, and so does a second peak far away,
+    by its share of the probability. A perfect map of a Gaussian target has sigma * sqrt(pi / 2). No gradient.
+    """
+    height, width = log_heatmaps.shape[-2:]
+    weights = log_heatmaps.detach().flatten(2).softmax(dim=2).view_as(log_heatmaps)
+    columns = torch.arange(width, device=cells.device, dtype=weights.dtype)
+    rows = torch.arange(height, device=cells.device, dtype=weights.dtype)
+    across, down = (columns - cells.detach()[..., :1]).square(), (rows - cells.detach()[..., 1:]).square()
+    return (down[..., :, None] + across[..., None, :]).sqrt_().mul_(weights).sum(dim=(2, 3))
+
+
 def _peak_patches(log_heatmaps: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Windows around each map's highest cell.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from models.backbone import Backbone
 from models.decoders import DECODERS
-from models.heatmaps import local_expectation, parabola_peak, to_pixels
+from models.heatmaps import expected_distance, local_expectation, parabola_peak, to_cells, to_pixels
 from models.precision import full_precision
 
 # Cells around a map's peak that are looked at: while training the whole peak (4 sigma of the default target), so that
@@ -28,6 +28,13 @@ class LandmarkOutput:
     coarse: Tensor | None = None
     log_heatmaps: Tensor | None = None
     stride: int = 1
+
+    @property
+    def spread(self) -> Tensor | None:
+        """How far the maps expect the landmarks to lie from the answer: (N, K) input px, None for models without."""
+        if self.log_heatmaps is None:
+            return None
+        return self.stride * expected_distance(self.log_heatmaps, to_cells(self.points.float(), self.stride))
 
 
 class HeatmapHead(nn.Module):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 
 from trainer.tasks.landmark_metrics import per_landmark_table
 from trainer.tasks.landmark_pictures import draw_overlay, plot_landmark_errors, write_overlays
@@ -194,3 +194,36 @@ def test_titles_of_tall_and_wide_images_are_not_cut_off(shape: tuple[int, int]) 
 @pytest.mark.parametrize(("name", "expected"), [("abcdefgh", "abcdefgh"), ("abcdefghi", "abc…fghi")])
 def test_long_names_lose_their_middle(name: str, expected: str) -> None:
     assert shortened(name, 8) == expected
+
+
+@pytest.mark.parametrize("count", [4, 40])
+def test_circles_are_drawn_around_predictions_with_their_radius_in_image_pixels(count: int) -> None:
+    rng = np.random.default_rng(0)
+    points, radii = rng.uniform(5, 25, (count, 2)), rng.uniform(1, 5, count)
+    points[1], radii[2] = np.nan, np.nan
+    figure = draw_overlay(IMAGE, points, points, title="", radii=radii)
+    circles = [patch for patch in figure.axes[0].patches if isinstance(patch, Circle)]
+    drawn = [0, *range(3, count)]
+    np.testing.assert_array_equal([circle.center for circle in circles], points[drawn])
+    np.testing.assert_array_equal([circle.radius for circle in circles], radii[drawn])
+    assert not any(circle.get_fill() for circle in circles)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["truth", "prediction", "holds the truth in 90 %"]
+
+
+def test_without_radii_neither_circles_nor_their_legend_are_drawn() -> None:
+    points = np.array([[3.0, 4.0], [10.0, 12.0]])
+    for radii in (None, np.full(2, np.nan)):
+        figure = draw_overlay(IMAGE, points, points, title="", radii=radii)
+        assert not any(isinstance(patch, Circle) for patch in figure.axes[0].patches)
+        assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_sheets_have_the_circles_of_their_images(tmp_path: Path) -> None:
+    plain = predictions_of(2)
+    wide = {**plain, "radius": np.full((2, 4), 6.0)}
+    pictures = []
+    for found in (plain, wide):
+        first, _ = write_overlays(tmp_path, lambda _: IMAGE, found, ["x"] * 102, unit="px", count=1)
+        pictures.append(np.asarray(cv2.imread(str(first))))
+    assert (pictures[0] != pictures[1]).any()

@@ -8,9 +8,21 @@ import torch
 from torch.nn import functional as F
 
 from models.landmarks import LandmarkOutput
-from trainer.tasks.landmark_losses import PointLoss
+from trainer.tasks.landmark_losses import LandmarkLoss, PointLoss
 from trainer.tasks.landmark_metrics import landmark_metrics, normalisers, per_landmark_table, success_rate
 from trainer.tasks.landmarks import LandmarkTask
+
+
+def build_loss(**changes: object) -> LandmarkLoss:
+    settings: dict[str, object] = {
+        "heatmap": "cross_entropy",
+        "heatmap_weight": 1.0,
+        "sigma": 1.5,
+        "points": PointLoss("l1", 10.0, 2.0),
+        "points_weight": 0.0,
+        "refinement_weight": 0.0,
+    }
+    return LandmarkLoss(**{**settings, **changes})  # type: ignore[arg-type]
 
 
 def build_task(**changes: object) -> LandmarkTask:
@@ -18,12 +30,7 @@ def build_task(**changes: object) -> LandmarkTask:
         "landmark_names": ["a", "b", "c"],
         "in_mm": True,
         "validates": True,
-        "heatmap_loss": "cross_entropy",
-        "heatmap_weight": 1.0,
-        "sigma": 1.5,
-        "point_loss": PointLoss("l1", 10.0, 2.0),
-        "points_weight": 0.0,
-        "refinement_weight": 0.0,
+        "loss": build_loss(),
         "sdr_thresholds": (2.0, 4.0),
         "nme": None,
         "nme_landmarks": None,
@@ -49,7 +56,7 @@ def test_wing_loss_equals_the_published_formula_and_is_continuous() -> None:
 
 def test_missing_landmarks_change_neither_loss_nor_gradient() -> None:
     torch.manual_seed(0)
-    task = build_task(points_weight=0.5, refinement_weight=0.5)
+    task = build_task(loss=build_loss(points_weight=0.5, refinement_weight=0.5))
     visible = torch.tensor([[True, False, True], [True, True, False]])
     losses, gradients = [], []
     for filler in (0.0, 1e6):
@@ -68,7 +75,7 @@ def test_missing_landmarks_change_neither_loss_nor_gradient() -> None:
 
 
 def test_loss_is_the_mean_over_the_landmarks_that_are_there() -> None:
-    task = build_task(heatmap_weight=0.0, points_weight=1.0)
+    task = build_task(loss=build_loss(heatmap_weight=0.0, points_weight=1.0))
     points = torch.tensor([[[1.0, 1.0], [5.0, 5.0], [9.0, 9.0]]])
     target = torch.zeros(1, 3, 2)
     visible = torch.tensor([[True, False, True]])
@@ -76,7 +83,7 @@ def test_loss_is_the_mean_over_the_landmarks_that_are_there() -> None:
 
 
 def test_all_landmarks_missing_gives_a_finite_loss_without_gradient() -> None:
-    task = build_task(points_weight=1.0)
+    task = build_task(loss=build_loss(points_weight=1.0))
     maps = torch.randn(1, 3, 8, 8, requires_grad=True)
     loss = task.loss(
         LandmarkOutput(torch.zeros(1, 3, 2), log_heatmaps=maps, stride=4),

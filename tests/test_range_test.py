@@ -194,12 +194,20 @@ def _one_update(state: TrainState, data: RunData, rule: UpdateRule, phase) -> No
 
 
 def test_a_loss_that_turns_nan_ends_the_climb_there(tmp_path: Path) -> None:
-    (sweep,), records, *_ = climb(
-        tmp_path, "clip_norm=null", phase=1, max_lr=1e30, diverge_threshold=None, spike_threshold=None
-    )
+    state, data, rule, phases = prepared(tmp_path)
+    begin(state, phases[1])
+    records: list[StepRecord] = []
+
+    def spoil_the_eighth_update(record: StepRecord) -> None:
+        records.append(record)
+        if len(records) == 8:
+            next(state.head.parameters()).data.fill_(math.nan)
+
+    (sweep,) = sweeps(phases[1], state, data, rule, range_test(), spoil_the_eighth_update)
     assert sweep.stop == "non-finite"
-    assert len(records) < 24
+    assert len(records) == 9
     assert np.isfinite(sweep.losses[:-1]).all()
+    assert all(parameter.isfinite().all() for parameter in state.head.parameters())
 
 
 @pytest.mark.parametrize("signal", ["val_loss", "metric"])

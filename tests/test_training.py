@@ -302,6 +302,7 @@ def test_a_run_leaves_all_that_the_run_directory_promises(tiny_run: RunDir) -> N
         "metrics.csv",
         "results.json",
         "predictions.csv",
+        "calibration.json",
         "report.html",
         "checkpoints/last.pt",
         "checkpoints/previous.pt",

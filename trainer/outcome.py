@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Stage:
     name: str
     metrics: dict[str, float]
     taken: bool = False  # of the weights that the run ends with
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # of these metrics, where they are taken
 
 
 def write_outcome(
@@ -71,12 +72,17 @@ def write_outcome(
     state.final_value = values[chosen]
     judged = {splits[0]: tried[chosen]}
     judged |= {split: candidates[chosen].predict(model, data, split, rule, num_views) for split in splits[1:]}
+    certainty = task.certainty(judged)
+    if certainty is not None:
+        judged = certainty.predictions
+        write_json(run_dir.calibration, certainty.calibration)
     model.load_state_dict(kept)  # the run may be given more epochs, which go on from its last weights
 
     tables = [task.table(predictions, data.records, split) for split, predictions in judged.items()]
     write_text(run_dir.predictions, pd.concat(tables).to_csv(index=False, float_format=task.float_format))
     first = judged[splits[0]]
-    stages = _stages(state, data, task, splits, judged, tried, chosen)
+    intervals = {split: task.intervals(predictions) for split, predictions in judged.items()}
+    stages = _stages(state, data, task, splits, judged, tried, chosen, intervals)
     history, metrics = pd.read_csv(run_dir.lr_history), pd.read_csv(run_dir.metrics)
     seconds = metrics.groupby("phase", sort=False)["seconds"].sum()
 
@@ -88,6 +94,8 @@ def write_outcome(
         "columns": [asdict(column) for column in task.columns],
         "headline": [_headline(stage, task) for stage in stages],
         "metrics": {split: task.metrics(predictions) for split, predictions in judged.items()},
+        "intervals": intervals,
+        **({"uncertainty": certainty.findings} if certainty is not None else {}),
         "phases": state.phase_metrics,
         "best": state.best,
         "taken": {"weights": chosen, "value": state.final_value},
@@ -163,6 +171,7 @@ def _stages(
     judged: dict[str, Predictions],
     tried: dict[str, Predictions],
     chosen: str,
+    intervals: dict[str, dict[str, tuple[float, float]]],
 ) -> list[Stage]:
     """The rows of the table that a run ends with, all on the first of the splits but for the last row's test."""
     rows = [Stage(task.baseline_name, task.metrics(task.baseline(data.records, splits[0])))]
@@ -170,9 +179,11 @@ def _stages(
     rows += [Stage(f"after {name}", values) for name, values in state.phase_metrics.items() if "val_loss" in values]
     for name, predictions in tried.items():
         shown_name = f"{name}, taken" if name == chosen and len(tried) > 1 else name
-        rows.append(Stage(shown_name, task.metrics(predictions), taken=name == chosen))
+        known = intervals[splits[0]] if name == chosen else {}
+        rows.append(Stage(shown_name, task.metrics(predictions), taken=name == chosen, intervals=known))
     if splits[0] != "test" and "test" in judged:
-        rows.append(Stage("the same, on test", task.metrics(judged["test"]), taken=True))
+        measured = task.metrics(judged["test"])
+        rows.append(Stage("the same, on test", measured, taken=True, intervals=intervals["test"]))
     return rows
 
 
@@ -185,7 +196,7 @@ def _baseline_line(stage: Stage, task: Task[Any]) -> tuple[str, float]:
 
 def _headline(stage: Stage, task: Task[Any]) -> dict[str, Any]:
     measured = {column.key: stage.metrics[column.key] for column in task.columns}
-    return {"stage": stage.name, "taken": stage.taken, **measured}
+    return {"stage": stage.name, "taken": stage.taken, "intervals": stage.intervals, **measured}
 
 
 def _rate_summary(history: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:

@@ -30,7 +30,7 @@ def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: M
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {filter_.__name__: filter_ for filter_ in (shown, number, rate, plain, clock)}
+    environment.filters |= {filter_.__name__: filter_ for filter_ in (shown, number, percent, rate, plain, clock)}
     page = environment.get_template(TEMPLATE.name).render(
         title=title,
         results=results,

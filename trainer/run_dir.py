@@ -55,6 +55,10 @@ class RunDir:
         return self.path / "predictions.csv"
 
     @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

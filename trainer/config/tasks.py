@@ -167,7 +167,7 @@ class LandmarkTaskConfig(TaskConfig):
         return model
 
     def build(self, config: TrainConfig, data: RunData) -> Task[Any]:
-        from trainer.tasks.landmark_losses import PointLoss
+        from trainer.tasks.landmark_losses import LandmarkLoss, PointLoss
         from trainer.tasks.landmarks import LandmarkTask
 
         assert isinstance(config.model, LandmarkModelConfig)
@@ -175,12 +175,14 @@ class LandmarkTaskConfig(TaskConfig):
             landmark_names=data.records.landmark_names,
             in_mm=data.records.in_mm,
             validates=data.validates,
-            heatmap_loss=self.loss.heatmap,
-            heatmap_weight=self.loss.heatmap_weight,
-            sigma=self.loss.sigma,
-            point_loss=PointLoss(self.loss.points, self.loss.wing_width, self.loss.wing_curvature),
-            points_weight=self.loss.points_weight,
-            refinement_weight=config.model.refinement_weight,
+            loss=LandmarkLoss(
+                heatmap=self.loss.heatmap,
+                heatmap_weight=self.loss.heatmap_weight,
+                sigma=self.loss.sigma,
+                points=PointLoss(self.loss.points, self.loss.wing_width, self.loss.wing_curvature),
+                points_weight=self.loss.points_weight,
+                refinement_weight=config.model.refinement_weight,
+            ),
             sdr_thresholds=tuple(self.sdr_thresholds),
             nme=self.nme,
             nme_landmarks=self.nme_landmarks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
+from trainer.tasks.intervals import bootstrap_interval
 from trainer.tasks.label_metrics import classification_metrics, confusion, per_class_table
 from trainer.tasks.label_pictures import plot_confusion, plot_reliability
 from trainer.tasks.label_samples import class_samples
@@ -25,7 +26,7 @@ from trainer.tasks.labels import (
     covariate_mapping,
     finite_rows,
 )
-from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
+from trainer.tasks.task import Certainty, Column, Curves, DetailTable, Predictions, Task
 from trainer.tasks.verdicts import verdict_of_shares
 
 
@@ -113,6 +114,16 @@ class ClassificationTask(Task[LabelRecords]):
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
         return classification_metrics(predictions["probabilities"], predictions["target"], self.class_names, self.top_k)
+
+    def intervals(self, predictions: Predictions) -> dict[str, tuple[float, float]]:
+        probabilities = predictions["probabilities"]
+        right = (probabilities.argmax(axis=1) == predictions["target"]).astype(np.float64)
+        right[~np.isfinite(probabilities).all(axis=1)] = np.nan
+        return {"accuracy": bootstrap_interval(right, np.ones(len(right)))}
+
+    def certainty(self, judged: Mapping[str, Predictions]) -> Certainty | None:
+        """Nothing beyond the probabilities themselves, whose calibration is among the metrics."""
+        return None
 
     def summary(self, measured: dict[str, float]) -> str:
         parts = [f"loss {measured['train_loss']:.4f}"]

@@ -1,4 +1,4 @@
-"""Losses of predicted coordinates."""
+"""Losses of predicted coordinates and heatmaps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
+from models.landmarks import LandmarkOutput
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,43 @@ class PointLoss:
         width, curvature = self.wing_width, self.wing_curvature
         offset = width - width * math.log(1 + width / curvature)
         return torch.where(distance < width, width * torch.log1p(distance / curvature), distance - offset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandmarkLoss:
+    """The loss of a model's answer: of its maps, of its coordinates, and of these after refinement."""
+
+    heatmap: str  # cross_entropy, mse
+    heatmap_weight: float
+    sigma: float  # of the target Gaussian, in cells
+    points: PointLoss
+    points_weight: float
+    refinement_weight: float
+
+    def __call__(self, output: LandmarkOutput, target: Tensor, visible: Tensor) -> Tensor:
+        """Mean over the landmarks (N, K, 2) that are `visible` (N, K); of those that augmentation moved out of the
+        frame none for models with heatmaps, which have no cell for them."""
+        coarse = output.points if output.coarse is None else output.coarse
+        total = output.points.new_zeros(())
+        if output.log_heatmaps is not None:
+            height, width = output.log_heatmaps.shape[-2:]
+            visible = visible & self._near_frame(target, (height, width), output.stride)
+            if self.heatmap_weight:
+                targets = gaussian_heatmaps(target, (height, width), output.stride, self.sigma)
+                of_maps = heatmap_cross_entropy if self.heatmap == "cross_entropy" else heatmap_squared_error
+                total = total + self.heatmap_weight * _mean_where(of_maps(output.log_heatmaps, targets), visible)
+        if self.points_weight:
+            total = total + self.points_weight * _mean_where(self.points(coarse, target), visible)
+        if output.coarse is not None and self.refinement_weight:
+            total = total + self.refinement_weight * _mean_where(self.points(output.points, target), visible)
+        return total
+
+    def _near_frame(self, points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+        """Whether (N, K, 2) points lie in the frame or within one sigma of it, where a map still shows their flank."""
+        margin = self.sigma * stride
+        limit = points.new_tensor([size[1] * stride - 1.0, size[0] * stride - 1.0])
+        return ((points >= -margin) & (points <= limit + margin)).all(dim=-1)
+
+
+def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,17 +31,40 @@ def landmark_metrics(
     threshold; nme: see normalisers.
     """
     errors_px = radial_errors(points, truth)
-    metrics = {"mre_px": _mean(errors_px), "median_px": _median(errors_px)}
-    errors = errors_px
+    metrics = {"mre_px": math.nan, "median_px": _median(errors_px)}
     if unit == "mm":
-        errors = errors_px * spacing_mm[:, None]
-        metrics |= {"mre_mm": _mean(errors), "median_mm": _median(errors)}
+        metrics |= {"mre_mm": math.nan, "median_mm": _median(errors_px * spacing_mm[:, None])}
+    sums = landmark_sums(
+        points, truth, spacing_mm, unit=unit, sdr_thresholds=sdr_thresholds, nme=nme, nme_landmarks=nme_landmarks
+    )
+    for name, (totals, counts) in sums.items():
+        metrics[name] = float(totals.sum() / counts.sum()) if counts.any() else math.nan
+    return metrics
+
+
+def landmark_sums(
+    points: np.ndarray,
+    truth: np.ndarray,
+    spacing_mm: np.ndarray,
+    *,
+    unit: str,
+    sdr_thresholds: Sequence[float],
+    nme: str | None,
+    nme_landmarks: Sequence[int] | None,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What each image adds to every mean among landmark_metrics, sum (N,) and count (N,): it is total over total."""
+    errors_px = radial_errors(points, truth)
+    errors = errors_px * spacing_mm[:, None] if unit == "mm" else errors_px
+    parts = {"mre_px": errors_px, f"mre_{unit}": errors}
     for threshold in sdr_thresholds:
-        metrics[f"sdr_{threshold:g}{unit}"] = success_rate(errors, threshold)
+        parts[f"sdr_{threshold:g}{unit}"] = np.where(np.isfinite(errors), errors <= threshold, np.nan)
     if nme in ("pair", "box"):
         with np.errstate(divide="ignore"):  # two landmarks in one place: infinite, which no mean takes in
-            metrics["nme"] = _mean(image_means(errors_px) / normalisers(truth, nme, nme_landmarks))
-    return metrics
+            parts["nme"] = (image_means(errors_px) / normalisers(truth, nme, nme_landmarks))[:, None]
+    return {
+        name: (np.where(np.isfinite(values), values, 0).sum(axis=1), np.isfinite(values).sum(axis=1))
+        for name, values in parts.items()
+    }
 
 
 def success_rate(errors: np.ndarray, threshold: float) -> float:
@@ -77,7 +101,7 @@ def per_landmark_table(
             {
                 "landmark": name,
                 "count": len(present),
-                f"mre_{unit}": _mean(present),
+                f"mre_{unit}": mean_of_finite(present),
                 f"median_{unit}": _median(present),
                 f"p95_{unit}": float(np.percentile(present, 95)) if len(present) else float("nan"),
                 **{f"sdr_{threshold:g}{unit}": success_rate(present, threshold) for threshold in sdr_thresholds},
@@ -86,7 +110,7 @@ def per_landmark_table(
     return pd.DataFrame(rows)
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_of_finite(values: np.ndarray) -> float:
     present = values[np.isfinite(values)]
     return float(present.mean()) if len(present) else float("nan")
 

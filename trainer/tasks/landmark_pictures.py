@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
+from trainer.tasks.landmark_calibration import LEVEL
 from trainer.tasks.landmark_metrics import radial_errors
 from trainer.tasks.sheets import WIDTH_IN, choose_samples, fit_height, panels_for_images, shortened, show_image, write
 
 MAX_NUMBERED = 30  # landmarks; the numbers of more would hide the image
-TRUTH, PREDICTION = "#2bd94f", "#ff5a1f"
+TRUTH, PREDICTION, CIRCLE = "#2bd94f", "#ff5a1f", "#ff9a6b"
 GRAY, NAVY, SKY = "#6b7280", "#003452", "#9cc5e3"
 
 
@@ -63,8 +65,8 @@ def write_overlays(
     """One sheet each of the `count` images with the least, the median and the greatest mean error (mm or px).
 
     predictions: index (N,) of the images, as `read` and `image_names` know them; points and truth (N, K, 2) in px;
-    spacing_mm (N,). Images without an error in the unit (no landmark, or no spacing) are left out. No image is shown
-    twice; a sheet for which none is left is not written.
+    spacing_mm (N,); and radius (N, K) px where circles are to be drawn. Images without an error in the unit (no
+    landmark, or no spacing) are left out. No image is shown twice; a sheet for which none is left is not written.
     """
     errors = radial_errors(predictions["points"], predictions["truth"])
     if unit == "mm":
@@ -80,7 +82,8 @@ def write_overlays(
         for axes, row in zip(panels, rows, strict=True):
             index = int(predictions["index"][row])
             title = f"{shortened(Path(image_names[index]).name, 30)}\nMRE {means[row]:.2f} {unit}"
-            _draw(axes, read(index), predictions["points"][row], predictions["truth"][row], title)
+            radii = predictions["radius"][row] if "radius" in predictions else None
+            _draw(axes, read(index), predictions["points"][row], predictions["truth"][row], title, radii)
         _finish(figure, panels)
         write(figure, path)
         paths.append(path)
@@ -88,14 +91,21 @@ def write_overlays(
 
 
 def draw_overlay(
-    image: np.ndarray, points: np.ndarray, truth: np.ndarray, *, title: str, names: Sequence[str] | None = None
+    image: np.ndarray,
+    points: np.ndarray,
+    truth: np.ndarray,
+    *,
+    title: str,
+    names: Sequence[str] | None = None,
+    radii: np.ndarray | None = None,
 ) -> Figure:
     """The image (H, W) or (H, W, 3) uint8 with predicted and true landmarks, (K, 2) px each; NaN is not drawn.
 
-    Up to 30 landmarks are numbered, from 0; `names` explain the numbers.
+    `radii` (K,) px: of the circles around predictions that hold the truth in 90 %. Up to 30 landmarks are numbered,
+    from 0; `names` explain the numbers.
     """
     figure, (axes,) = panels_for_images(1)
-    _draw(axes, image, points, truth, title)
+    _draw(axes, image, points, truth, title, radii)
     _finish(figure, [axes])
     if names is not None and len(points) <= MAX_NUMBERED:
         key = "\n".join(f"{number}  {shortened(name, 28)}" for number, name in enumerate(names))
@@ -103,7 +113,9 @@ def draw_overlay(
     return figure
 
 
-def _draw(axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, title: str) -> None:
+def _draw(
+    axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, title: str, radii: np.ndarray | None
+) -> None:
     height, width = image.shape[:2]
     show_image(axes, image)
     joined = np.stack([truth, points], axis=1)
@@ -112,6 +124,8 @@ def _draw(axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, 
     size = 1.0 if len(points) <= MAX_NUMBERED else 0.7
     axes.plot(*truth.T, "o", color=TRUTH, fillstyle="none", markersize=7 * size, markeredgewidth=1.4, label="truth")
     axes.plot(*points.T, "o", color=PREDICTION, markersize=4 * size, markeredgewidth=0, label="prediction")
+    if radii is not None:
+        _draw_circles(axes, points, radii)
     if len(points) <= MAX_NUMBERED:
         for number, (x, y) in enumerate(points):
             if np.isfinite([x, y]).all():
@@ -128,8 +142,18 @@ def _draw(axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, 
     axes.set_title(title, fontsize=9, parse_math=False)
 
 
+def _draw_circles(axes: Axes, points: np.ndarray, radii: np.ndarray) -> None:
+    thin = 0.7 if len(points) <= MAX_NUMBERED else 0.4
+    drawn = np.isfinite(points).all(axis=1) & np.isfinite(radii)
+    for point, radius in zip(points[drawn], radii[drawn], strict=True):
+        axes.add_patch(Circle(tuple(point), radius, fill=False, edgecolor=CIRCLE, linewidth=thin))
+    if drawn.any():
+        label = f"holds the truth in {100 * LEVEL:g} %"
+        axes.plot([], [], "o", color=CIRCLE, fillstyle="none", markersize=10, markeredgewidth=thin, label=label)
+
+
 def _finish(figure: Figure, panels: list[Axes]) -> None:
     """Make the figure as tall as its images and their titles need, and add the legend."""
     fit_height(figure, panels, extra_in=0.5)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)

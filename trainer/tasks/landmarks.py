@@ -1,28 +1,31 @@
-"""The landmark task: losses on heatmaps and coordinates, predictions in original pixels, metrics."""
+"""The landmark task: predictions in original pixels, metrics, and how sure they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from data.annotators import between_annotators
 from data.datasets import mean_shape, to_original
 from data.geometry import WHOLE, Region
 from data.records import LandmarkRecords
-from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
 from models.landmarks import LandmarkOutput
 from trainer.config.checks import check_landmarks_exist
-from trainer.tasks.landmark_losses import PointLoss
-from trainer.tasks.landmark_metrics import image_means, landmark_metrics, per_landmark_table, radial_errors
+from trainer.tasks.intervals import bootstrap_interval
+from trainer.tasks.landmark_calibration import landmark_certainty
+from trainer.tasks.landmark_losses import LandmarkLoss
+from trainer.tasks.landmark_metrics import landmark_metrics, landmark_sums, per_landmark_table
 from trainer.tasks.landmark_pictures import plot_landmark_errors, write_overlays
-from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
+from trainer.tasks.landmark_tables import landmark_details, prediction_table
+from trainer.tasks.task import Certainty, Column, Curves, DetailTable, Predictions, Task
 from trainer.tasks.verdicts import verdict_of_errors
+
+SMALLEST_SPREAD_PX = 1e-3  # of the input; so that an error is never divided by zero
 
 
 class LandmarkTask(Task[LandmarkRecords]):
@@ -38,12 +41,7 @@ class LandmarkTask(Task[LandmarkRecords]):
         landmark_names: list[str],
         in_mm: bool,
         validates: bool,
-        heatmap_loss: str,
-        heatmap_weight: float,
-        sigma: float,
-        point_loss: PointLoss,
-        points_weight: float,
-        refinement_weight: float,
+        loss: LandmarkLoss,
         sdr_thresholds: Sequence[float],
         nme: str | None,
         nme_landmarks: Sequence[int] | None,
@@ -53,12 +51,7 @@ class LandmarkTask(Task[LandmarkRecords]):
     ) -> None:
         check_landmarks_exist("task.nme_landmarks", nme_landmarks or (), len(landmark_names))
         self.landmark_names = landmark_names
-        self.heatmap_loss = heatmap_cross_entropy if heatmap_loss == "cross_entropy" else heatmap_squared_error
-        self.heatmap_weight = heatmap_weight
-        self.sigma = sigma
-        self.point_loss = point_loss
-        self.points_weight = points_weight
-        self.refinement_weight = refinement_weight
+        self.landmark_loss = loss
         self.sdr_thresholds = sdr_thresholds
         self.nme = nme
         self.nme_landmarks = nme_landmarks
@@ -126,53 +119,52 @@ class LandmarkTask(Task[LandmarkRecords]):
         return "max" if self.monitor.startswith("sdr") else "min"
 
     def loss(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Tensor:
-        """Mean over the landmarks that are there; of those that augmentation moved out of the frame none for models
-        with heatmaps, which have no cell for them."""
-        target, visible = batch["points"], batch["visible"]
-        coarse = output.points if output.coarse is None else output.coarse
-        total = output.points.new_zeros(())
-        if output.log_heatmaps is not None:
-            height, width = output.log_heatmaps.shape[-2:]
-            visible = visible & self._near_frame(target, (height, width), output.stride)
-            if self.heatmap_weight:
-                targets = gaussian_heatmaps(target, (height, width), output.stride, self.sigma)
-                losses = self.heatmap_loss(output.log_heatmaps, targets)
-                total = total + self.heatmap_weight * _mean_where(losses, visible)
-        if self.points_weight:
-            total = total + self.points_weight * _mean_where(self.point_loss(coarse, target), visible)
-        if output.coarse is not None and self.refinement_weight:
-            total = total + self.refinement_weight * _mean_where(self.point_loss(output.points, target), visible)
-        return total
+        return self.landmark_loss(output, batch["points"], batch["visible"])
 
-    def _near_frame(self, points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-        """Whether (N, K, 2) points lie in the frame or within one sigma of it, where a map still shows their flank."""
-        margin = self.sigma * stride
-        limit = points.new_tensor([size[1] * stride - 1.0, size[0] * stride - 1.0])
-        return ((points >= -margin) & (points <= limit + margin)).all(dim=-1)
+    def predictions(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Predictions:
+        """index (N,), points and truth (N, K, 2) in original px, spacing_mm (N,), spread (N, K) in original px.
 
-    def predictions(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> dict[str, np.ndarray]:
-        """index (N,), points and truth (N, K, 2) in original px, spacing_mm (N,)."""
+        spread: how far from the points the model expects the truth to lie; one input px of models that can't tell.
+        """
         points = output.points.float().cpu().numpy().astype(np.float64)
+        expected = output.spread
+        spread = np.ones(points.shape[:2]) if expected is None else expected.cpu().numpy().astype(np.float64)
+        affine = batch["affine"].cpu().numpy()
+        shrink = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))[:, None]  # input px per original px
         return {
             "index": batch["index"].cpu().numpy(),
-            "points": to_original(points, batch["affine"].cpu().numpy()),
+            "points": to_original(points, affine),
             "truth": batch["truth"].cpu().numpy(),
             "spacing_mm": batch["spacing_mm"].cpu().numpy(),
+            "spread": np.maximum(spread, SMALLEST_SPREAD_PX) / shrink,
         }
 
-    def metrics(self, predictions: dict[str, np.ndarray]) -> dict[str, float]:
-        return landmark_metrics(
-            predictions["points"],
-            predictions["truth"],
-            predictions["spacing_mm"],
-            unit=self.unit,
-            sdr_thresholds=self.sdr_thresholds,
-            nme=self.nme,
-            nme_landmarks=self.nme_landmarks,
-        )
+    def metrics(self, predictions: Predictions) -> dict[str, float]:
+        return landmark_metrics(*_measured(predictions), **self._measures)
+
+    def intervals(self, predictions: Predictions) -> dict[str, tuple[float, float]]:
+        sums = landmark_sums(*_measured(predictions), **self._measures)
+        return {name: bootstrap_interval(totals, counts) for name, (totals, counts) in sums.items()}
+
+    @property
+    def _measures(self) -> dict[str, Any]:
+        return {
+            "unit": self.unit,
+            "sdr_thresholds": self.sdr_thresholds,
+            "nme": self.nme,
+            "nme_landmarks": self.nme_landmarks,
+        }
 
     def averaged(self, views: Sequence[Predictions]) -> Predictions:
-        return {**views[0], "points": np.mean([view["points"] for view in views], axis=0)}
+        """Mean points. Their spread is that of the views and, beside it, of the points between these."""
+        points = np.stack([view["points"] for view in views])
+        apart = np.square(points - points.mean(axis=0)).sum(axis=-1).mean(axis=0)
+        within = np.mean([np.square(view["spread"]) for view in views], axis=0)
+        return {**views[0], "points": points.mean(axis=0), "spread": np.sqrt(within + apart)}
+
+    def certainty(self, judged: Mapping[str, Predictions]) -> Certainty | None:
+        """Adds to the predictions the radius (N, K), in original px, of circles that hold the truth in 90 %."""
+        return landmark_certainty(judged, self.landmark_names, self.unit) if "val" in judged else None
 
     def baseline(self, records: LandmarkRecords, split: str) -> Predictions:
         """The training split's mean landmarks, stretched to each image."""
@@ -186,13 +178,10 @@ class LandmarkTask(Task[LandmarkRecords]):
 
     def references(self, records: LandmarkRecords, split: str) -> dict[str, Predictions]:
         """The points of one annotator held against those of another."""
-        names = records.annotator_names
-        if records.annotations is None or len(names) < 2:
+        names, apart = records.annotator_names, _annotators_apart(records, records.indices(split))
+        if apart is None:
             return {}
-        index, points, truth = between_annotators(records.annotations, records.indices(split))
-        spacing_mm = records.pixel_spacing_mm[index]
-        told = f"{names[0]} against {names[1]}" if len(names) == 2 else f"{len(names)} annotators, in pairs"
-        return {told: {"index": index, "points": points, "truth": truth, "spacing_mm": spacing_mm}}
+        return {f"{names[0]} against {names[1]}" if len(names) == 2 else f"{len(names)} annotators, in pairs": apart}
 
     def verdict(self, baseline: dict[str, float], best: dict[str, float]) -> str:
         key = f"mre_{self.unit}"
@@ -206,47 +195,24 @@ class LandmarkTask(Task[LandmarkRecords]):
         )
 
     def table(self, predictions: Predictions, records: LandmarkRecords, split: str) -> pd.DataFrame:
-        """Predicted coordinates in original px, errors per landmark and their mean."""
-        errors = radial_errors(predictions["points"], predictions["truth"])
-        if self.unit == "mm":
-            errors = errors * predictions["spacing_mm"][:, None]
-        columns: dict[str, object] = {
-            "image": [records.image_names[index] for index in predictions["index"]],
-            "split": split,
-            f"mre_{self.unit}": image_means(errors),
-        }
-        for landmark, name in enumerate(self.landmark_names):
-            columns[f"{name}_x"] = predictions["points"][:, landmark, 0]
-            columns[f"{name}_y"] = predictions["points"][:, landmark, 1]
-            columns[f"{name}_error_{self.unit}"] = errors[:, landmark]
-        return pd.DataFrame(columns)
+        return prediction_table(predictions, records.image_names, self.landmark_names, split=split, unit=self.unit)
 
     def per_landmark(self, predictions: Predictions) -> pd.DataFrame:
         return per_landmark_table(
-            predictions["points"],
-            predictions["truth"],
-            predictions["spacing_mm"],
-            self.landmark_names,
-            unit=self.unit,
-            sdr_thresholds=self.sdr_thresholds,
+            *_measured(predictions), self.landmark_names, unit=self.unit, sdr_thresholds=self.sdr_thresholds
         )
 
     def details(self, predictions: Predictions, records: LandmarkRecords) -> list[DetailTable]:
-        columns = [
-            Column("landmark", "landmark", "text"),
-            Column("count", "images", "number"),
-            Column(f"mre_{self.unit}", f"MRE ({self.unit})", "distance"),
-            Column(f"median_{self.unit}", "median", "distance"),
-            Column(f"p95_{self.unit}", "95th percentile", "distance"),
-            *self._success_columns,
+        return [
+            landmark_details(
+                predictions,
+                self.landmark_names,
+                unit=self.unit,
+                success_columns=self._success_columns,
+                sdr_thresholds=self.sdr_thresholds,
+                apart=_annotators_apart(records, predictions["index"]),
+            )
         ]
-        rows = self.per_landmark(predictions)
-        if records.annotations is not None and len(records.annotations) > 1:
-            index, points, truth = between_annotators(records.annotations, predictions["index"])
-            apart = {"points": points, "truth": truth, "spacing_mm": records.pixel_spacing_mm[index]}
-            rows["annotators"] = self.per_landmark(apart)[f"mre_{self.unit}"]
-            columns.insert(3, Column("annotators", "annotators apart", "distance"))
-        return [DetailTable("Every landmark", columns, rows)]
 
     def pictures(self, folder: Path, predictions: Predictions, records: LandmarkRecords) -> dict[str, Path]:
         errors = folder / "landmark_errors.png"
@@ -258,8 +224,17 @@ class LandmarkTask(Task[LandmarkRecords]):
         return {"Error per landmark": errors, **captions}
 
 
-def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
+def _annotators_apart(records: LandmarkRecords, indices: np.ndarray) -> Predictions | None:
+    """Each annotator's points as a prediction of another's on these images; None where there is one annotator."""
+    if records.annotations is None or len(records.annotations) < 2:
+        return None
+    index, points, truth = between_annotators(records.annotations, indices)
+    return {"index": index, "points": points, "truth": truth, "spacing_mm": records.pixel_spacing_mm[index]}
+
+
+def _measured(predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What metrics are computed from."""
+    return predictions["points"], predictions["truth"], predictions["spacing_mm"]
 
 
 def _one_perfect_prediction(num_landmarks: int, in_mm: bool) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
+from trainer.tasks.intervals import bootstrap_interval
 from trainer.tasks.label_metrics import by_group, regression_metrics
 from trainer.tasks.label_pictures import plot_bland_altman, plot_predicted_against_true
 from trainer.tasks.label_samples import number_samples
@@ -25,7 +26,7 @@ from trainer.tasks.labels import (
     finite_rows,
     group_columns,
 )
-from trainer.tasks.task import Column, Curves, DetailTable, Predictions, Task
+from trainer.tasks.task import Certainty, Column, Curves, DetailTable, Predictions, Task
 from trainer.tasks.verdicts import verdict_of_errors
 
 
@@ -113,6 +114,14 @@ class RegressionTask(Task[LabelRecords]):
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
         return regression_metrics(predictions["prediction"], predictions["target"])
+
+    def intervals(self, predictions: Predictions) -> dict[str, tuple[float, float]]:
+        errors = np.abs(predictions["prediction"] - predictions["target"])
+        return {"mae": bootstrap_interval(errors, np.ones(len(errors)))}
+
+    def certainty(self, judged: Mapping[str, Predictions]) -> Certainty | None:
+        """Nothing: the model gives a number and no more."""
+        return None
 
     def summary(self, measured: dict[str, float]) -> str:
         parts = [f"loss {measured['train_loss']:.4f}"]

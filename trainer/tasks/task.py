@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -42,6 +42,15 @@ class Curves:
     unit: str  # empty for none
     lines: dict[str, str]  # column of metrics.csv -> what it is called; the first is compared with the baseline
     shares: bool  # they lie between 0 and 1
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How sure predictions are, as a split says that was not trained on."""
+
+    predictions: dict[str, Predictions]  # of each split, with what was found
+    calibration: dict[str, Any]  # as JSON: what says the same of the predictions of other images
+    findings: dict[str, Any]  # as JSON: whether it can be trusted
 
 
 class Task(ABC, Generic[Records]):
@@ -92,6 +101,14 @@ class Task(ABC, Generic[Records]):
     @abstractmethod
     def metrics(self, predictions: Predictions) -> dict[str, float]:
         """Every metric, in the order of `validation_columns`."""
+
+    @abstractmethod
+    def intervals(self, predictions: Predictions) -> dict[str, tuple[float, float]]:
+        """95 % intervals of metrics that are means, from drawing images anew; NaN below two images."""
+
+    @abstractmethod
+    def certainty(self, judged: Mapping[str, Predictions]) -> Certainty | None:
+        """How sure the predictions of each split are; None where there is no validation split or nothing to say."""
 
     @abstractmethod
     def summary(self, measured: dict[str, float]) -> str:
