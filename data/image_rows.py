@@ -10,13 +10,13 @@ import numpy as np
 
 from data.cells import Cells, missing_column, read_words
 from data.errors import DataError, enumerated, nearest, quoted
+from data.groups import read_groups
 from data.image_paths import ImageFinder
 from data.images import read_image, read_size
 
 # Where several of these columns exist, the first name listed here is taken.
 IMAGE_COLUMNS = ("image", "file", "filename", "path", "image_path")
 SPLIT_COLUMNS = ("split", "set")
-GROUP_COLUMNS = ("group", "patient", "patient_id")
 SPLIT_WORDS = {"train": "train", "dev": "val", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -30,17 +30,20 @@ class ImageRows:
     group: list[str] | None  # patient per row
 
 
-def read_image_rows(cells: Cells, root: Path | str | None, *, allow_outside_root: bool = False) -> ImageRows:
+def read_image_rows(
+    cells: Cells, root: Path | str | None, *, allow_outside_root: bool = False, group_pattern: str | None = None
+) -> ImageRows:
     """The images of a table, looked for under `root`, or else beside the table and in its folder `images`.
 
+    `group_pattern` cuts the group out of each image name (see `read_groups`).
     Raises `DataError` for images that are not there, there twice or (see `ImageFinder`) outside the root, and for
     groups on both sides of the split.
     """
     image_column = require_image_column(cells)
-    split, group = _read_split(cells), read_words(cells, GROUP_COLUMNS, "Give every row its group.")
+    image_names = read_words(cells, IMAGE_COLUMNS, "Give every row an image, or delete the row.") or []
+    split, group = _read_split(cells), read_groups(cells, image_names, group_pattern)
     if split is not None and group is not None:
         _check_groups_apart(cells, split, group)
-    image_names = read_words(cells, IMAGE_COLUMNS, "Give every row an image, or delete the row.") or []
     places = [cells.at(i, image_column) for i in range(len(image_names))]
     finder = ImageFinder(cells.path, None if root is None else Path(root), allow_outside_root=allow_outside_root)
     images = finder.find(places, image_names)

@@ -52,6 +52,7 @@ def csv_label_records(
     table: Path,
     root: Path | None,
     allow_outside_root: bool = False,
+    group_pattern: str | None = None,
     label: str | None,
     numeric: bool,
     covariates: list[str],
@@ -69,7 +70,7 @@ def csv_label_records(
     """
     cells = read_cells(table)
     labels = read_labels(cells, label, numeric=numeric, covariates=covariates)
-    rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root)
+    rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root, group_pattern=group_pattern)
     splits = written_or_drawn_splits(
         splits_file,
         rows.image_names,

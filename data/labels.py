@@ -12,7 +12,8 @@ import numpy as np
 
 from data.cells import MISSING, Cells, missing_column
 from data.errors import DataError, enumerated, nearest, one_line, quoted
-from data.image_rows import GROUP_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMNS
+from data.groups import GROUP_COLUMNS
+from data.image_rows import IMAGE_COLUMNS, SPLIT_COLUMNS
 from data.numbers import LARGEST, advice_on, as_numbers
 
 # Where several of these columns exist, the first name listed here is taken.

@@ -45,6 +45,7 @@ def csv_records(
     table: Path,
     root: Path | None,
     allow_outside_root: bool = False,
+    group_pattern: str | None = None,
     pixel_spacing_mm: float | None,
     more_tables: Sequence[Path] = (),
     val_fraction: float,
@@ -57,6 +58,7 @@ def csv_records(
         table,
         root=root,
         allow_outside_root=allow_outside_root,
+        group_pattern=group_pattern,
         pixel_spacing_mm=pixel_spacing_mm,
         more_tables=more_tables,
     )

@@ -44,6 +44,7 @@ def read_landmark_table(
     *,
     root: Path | str | None = None,
     allow_outside_root: bool = False,
+    group_pattern: str | None = None,
     pixel_spacing_mm: float | None = None,
     more_tables: Sequence[Path | str] = (),
 ) -> LandmarkTable:
@@ -51,6 +52,7 @@ def read_landmark_table(
 
     Images are looked for under `root`, or else beside the table and in its folder `images`, and may not lie outside
     unless `allow_outside_root`.
+    `group_pattern` cuts out of each image name what those that belong together share (see data.groups).
     `pixel_spacing_mm` (mm per px) is used for the rows that do not state their own.
     `more_tables` hold the points of further annotators for the same images (see data.annotators).
     Numbered points take their names from a `landmark_names.txt` beside the table.
@@ -66,7 +68,7 @@ def read_landmark_table(
     if marks.numbered and beside.is_file():
         names = _read_landmark_names(beside, len(names))
     spacing_mm = _read_spacing(cells, pixel_spacing_mm)
-    rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root)
+    rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root, group_pattern=group_pattern)
     return LandmarkTable(
         path,
         rows.images,

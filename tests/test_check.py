@@ -500,6 +500,23 @@ def test_a_group_on_both_sides_is_a_leak(folder: Path) -> None:
     assert "group p0, line 2 (train) and line 22 (val)" in checked.details("group-leak")
 
 
+def test_a_pattern_of_groups_is_checked_like_a_column(folder: Path) -> None:
+    given = [plant(folder, "points.csv", lambda table, folder: table), "check.tiles=0"]
+    leak = check(folder, "data=csv", *given, "data.group_pattern='[0-9]([0-9])'")
+    assert (leak.code, list(leak.found)) == (3, ["group-leak"])
+    shutil.rmtree(leak.folder)
+    lost = check(folder, "data=csv", *given, "data.group_pattern='1([0-9])'")
+    assert lost.lines("missing-group")[:2] == [line(0), line(1)]
+    assert "no group by data.group_pattern=1([0-9])" in lost.details("missing-group")
+    assert lost.code == 3
+
+
+def test_groups_told_twice_are_an_error(folder: Path) -> None:
+    table = plant(folder, "points.csv", lambda table, folder: table.assign(patient="p", split=""))
+    checked = check(folder, "data=csv", table, "check.tiles=0", "data.group_pattern='(.)'")
+    assert "grouped-twice" in checked.found
+
+
 def test_a_landmark_without_a_training_label_is_an_error(folder: Path) -> None:
     def forget(table: Table, folder: Path) -> None:
         table.loc[: NUM_TRAIN - 1, ["x4", "y4"]] = ""

@@ -88,6 +88,8 @@ MISTAKES = {
     "dropout 1": ["model.dropout=1"],
     "nothing left to train on": ["data.val_fraction=0.5", "data.test_fraction=0.5"],
     "an empty list": ["task.sdr_thresholds=[]"],
+    "a group_pattern that is none": ["data=csv", "data.table=points.csv", "data.group_pattern='(.+'"],
+    "a group_pattern without brackets": ["data=csv", "data.table=points.csv", "data.group_pattern=.+_"],
     "nme of one landmark": ["task.nme=pair", "task.nme_landmarks=[1]"],
     "a model without covariates": ["task=classification", "model=covariate"],
     "a covariate twice": ["task=classification", "data.covariates=[sex,sex]"],

@@ -48,6 +48,10 @@ ARRANGED = {
     "no point inside the image": points(rows(["1,2", "-100,-200"])),
     "x and y swapped": points(rows(["20,55", "1,2"])),
     "point very far outside": points(rows(["1,2,1e308,5", "1,2,3,4"], "image,x0,y0,x1,y1")),
+    "an image name that the pattern of groups does not fit": points(rows(POINTS), "data.group_pattern='(.+)_[0-9]+'"),
+    "a pattern of groups beside a column of them": points(
+        rows([f"{text},p" for text in POINTS], "image,x0,y0,patient"), "data.group_pattern='(.)'"
+    ),
     "no landmark anywhere": points(rows([","] * 6)),
     "landmark that no training image has": points(
         rows(["1,2,,,train"] * 5 + ["1,2,3,4,val"], "image,x0,y0,x1,y1,split")

@@ -1,6 +1,7 @@
 """Checks that config dataclasses share; each raises ValueError naming the key and the value."""
 
 import math
+import re
 from collections.abc import Iterable
 
 
@@ -14,6 +15,18 @@ def check_positive(key: str, value: float | None) -> None:
     """None passes: it means that the option is off."""
     if value is not None and not (math.isfinite(value) and value > 0):
         raise ValueError(f"{key}={value} must be above 0")
+
+
+def check_pattern(key: str, value: str | None) -> None:
+    """None passes: it means that the option is off."""
+    if value is None:
+        return
+    try:
+        brackets = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"{key}={value} is not a regular expression: {error}") from None
+    if not brackets:
+        raise ValueError(f"{key}={value} must have brackets around what is looked for, such as (.+)_[0-9]+")
 
 
 def check_not_negative(key: str, value: float | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.config.augmentation import AugmentationConfig
-from trainer.config.checks import check_choice, check_fraction, check_not_negative, check_positive
+from trainer.config.checks import check_choice, check_fraction, check_not_negative, check_pattern, check_positive
 from trainer.config.landmark_data import LandmarkData
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
     table: str
     root: str | None
     allow_outside_root: bool
+    group_pattern: str | None
     pixel_spacing_mm: float | None
     more_tables: list[str]
     label: str | None
@@ -158,6 +159,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
         super().__post_init__()
         self.check_landmark_keys()
         check_positive("data.pixel_spacing_mm", self.pixel_spacing_mm)
+        check_pattern("data.group_pattern", self.group_pattern)
         check_choice("data.missing_covariate", self.missing_covariate, ("error", "category"))
 
     @property
@@ -179,6 +181,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
             table=Path(self.table),
             root=None if self.root is None else Path(self.root),
             allow_outside_root=self.allow_outside_root,
+            group_pattern=self.group_pattern,
             pixel_spacing_mm=self.pixel_spacing_mm,
             more_tables=[Path(table) for table in self.more_tables],
             val_fraction=self.val_fraction,
@@ -194,6 +197,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
             table=Path(self.table),
             root=None if self.root is None else Path(self.root),
             allow_outside_root=self.allow_outside_root,
+            group_pattern=self.group_pattern,
             label=self.label,
             numeric=numeric,
             covariates=self.covariates,

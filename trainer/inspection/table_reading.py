@@ -12,13 +12,14 @@ import numpy as np
 from data.cells import MISSING, Cells, read_cells, read_numbers
 from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, nearest, quoted
 from data.image_paths import ImageFinder
-from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, SPLIT_WORDS, read_image_rows, require_image_column
+from data.image_rows import SPLIT_COLUMNS, read_image_rows, require_image_column
 from data.labels import LABEL_COLUMNS, NO_LABEL, read_labels
 from data.numbers import LARGEST, as_numbers
 from data.point_columns import point_columns, read_points
 from data.tables import LARGEST_SPACING_MM, SPACING_COLUMNS
 from trainer.config.data import CsvConfig
 from trainer.inspection.findings import Findings, Place, counted
+from trainer.inspection.split_reading import told_groups, told_splits
 from trainer.inspection.subject import Subject
 
 
@@ -34,9 +35,9 @@ def table_subject(data: CsvConfig, task: str, findings: Findings) -> Subject:
         names=names,
         lines=cells.lines,
         paths=paths,
-        splits=_splits(cells, findings),
+        splits=told_splits(cells, findings),
         splits_given=cells.column(SPLIT_COLUMNS) is not None,
-        groups=_groups(cells, findings),
+        groups=told_groups(cells, names, data.group_pattern, findings),
         cells=cells,
     )
     if task == "landmarks":
@@ -97,39 +98,6 @@ def _images(cells: Cells, data: CsvConfig, findings: Findings) -> tuple[list[str
             advice=f"Looked in {enumerated(finder.folders)}; mend the names, or set data.root.",
         )
     return names, paths
-
-
-def _splits(cells: Cells, findings: Findings) -> np.ndarray:
-    """(N,) train, val or test; "" where the word is none of them or there is no column."""
-    column = cells.column(SPLIT_COLUMNS)
-    if column is None:
-        return np.full(len(cells.rows), "", dtype="<U5")
-    words = [row[column] for row in cells.rows]
-    if unknown := [row for row, word in enumerate(words) if word.lower() not in SPLIT_WORDS]:
-        findings.add(
-            "error",
-            "unknown-split",
-            f"{counted(len(unknown), 'row')} with an unknown split",
-            places=[Place(row, cells.lines[row], None, f"{quoted(words[row])} is no split") for row in unknown],
-            advice=f"Write one of {enumerated(SPLIT_WORDS)}.",
-        )
-    return np.array([SPLIT_WORDS.get(word.lower(), "") for word in words], dtype="<U5")
-
-
-def _groups(cells: Cells, findings: Findings) -> list[str] | None:
-    column = cells.column(GROUP_COLUMNS)
-    if column is None:
-        return None
-    words = [row[column] for row in cells.rows]
-    if empty := [row for row, word in enumerate(words) if not word]:
-        findings.add(
-            "error",
-            "missing-group",
-            f"{counted(len(empty), 'row')} without a group",
-            places=[Place(row, cells.lines[row], None, f"column {cells.header[column]} is empty") for row in empty],
-            advice="Give every row its group, or take the column out.",
-        )
-    return words
 
 
 def _add_points(subject: Subject, cells: Cells, findings: Findings) -> None:
