@@ -100,7 +100,7 @@ MISTAKES = {
     "class weights of numbers": ["task=regression", "task.loss.class_weights=balanced"],
     "balancing landmarks": ["data.balance=true"],
     "classes balanced twice": ["task=classification", "data.balance=true", "task.loss.class_weights=balanced"],
-    "views of landmarks": ["predict.tta=2"],
+    "views of landmarks without moves": ["predict.tta=2", "data/augmentation=none"],
     "views without moves": ["task=classification", "predict.tta=2", "data/augmentation=none"],
     "a backbone that is not there": ["model.backbone=resnet19"],
     "bundled weights for another backbone": ["model.backbone=resnet18"],

@@ -51,7 +51,7 @@ def test_images_with_labels_flip_without_pairs() -> None:
         (["data=csv", "data.table=x", "data.label=age"], ["data.label=age", "task=landmarks"]),
         (["data.balance=true"], ["data.balance=True", "task=landmarks"]),
         (["data.mixup=0.2"], ["data.mixup=0.2", "task=landmarks"]),
-        (["predict.tta=4"], ["predict.tta=4", "task=landmarks"]),
+        (["predict.tta=4", "data/augmentation=none"], ["predict.tta=4", "data.augmentation"]),
         (["task=regression", "data.missing_fraction=0.1"], ["data.missing_fraction=0.1", "task=regression"]),
         (
             ["task=regression", "data=csv", "data.table=x", "data.pixel_spacing_mm=0.1"],

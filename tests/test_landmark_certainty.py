@@ -73,7 +73,7 @@ def test_spread_is_what_the_map_expects_in_original_pixels() -> None:
     np.testing.assert_allclose(found["spread"], 2e-3)  # never zero, which errors are divided by
 
 
-def test_views_are_averaged_and_their_disagreement_adds_to_the_spread() -> None:
+def test_the_surer_view_counts_more_and_disagreement_adds_to_the_spread() -> None:
     views = [some_predictions(4, seed=1) for _ in range(3)]
     rng = np.random.default_rng(2)
     for view in views:
@@ -83,9 +83,11 @@ def test_views_are_averaged_and_their_disagreement_adds_to_the_spread() -> None:
     for image in range(4):
         for landmark in range(3):
             points = [view["points"][image, landmark] for view in views]
-            middle = sum(points) / 3
-            apart = sum(math.dist(point, middle) ** 2 for point in points) / 3
-            within = sum(view["spread"][image, landmark] ** 2 for view in views) / 3
+            spreads = [view["spread"][image, landmark] for view in views]
+            shares = [spread**-2 / sum(other**-2 for other in spreads) for spread in spreads]
+            middle = sum(share * point for share, point in zip(shares, points, strict=True))
+            apart = sum(share * math.dist(p, middle) ** 2 for share, p in zip(shares, points, strict=True))
+            within = sum(share * spread**2 for share, spread in zip(shares, spreads, strict=True))
             np.testing.assert_allclose(together["points"][image, landmark], middle)
             assert together["spread"][image, landmark] == pytest.approx(math.sqrt(within + apart))
     one = build_task().averaged(views[:1])

@@ -54,8 +54,12 @@ class AugmentationConfig:
         """Whether images are turned, scaled, shifted or mirrored."""
         return any((self.rotate_degrees, self.scale, self.shift, self.shear_degrees, self.flip))
 
+    @property
+    def without_mirrors(self) -> AugmentationConfig:
+        return replace(self, flip=0.0)
+
     def build_moves(self) -> Augmentation:
-        """The part of it that leaves intensities as they are, for images without landmarks."""
+        """The part of it that leaves intensities as they are; landmarks don't change sides in its mirrors."""
         still: dict[str, Any] = {
             "brightness": 0.0,
             "contrast": 0.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +100,11 @@ class LandmarkTaskConfig(TaskConfig):
                 f"data.augmentation.flip={data.augmentation.flip} needs data.augmentation.flip_pairs: a file with a "
                 "line `i j` for each pair of landmarks that change sides in a mirror (or `none` if no landmark does)"
             )
-        if config.predict.tta > 1:
-            raise ValueError(f"predict.tta={config.predict.tta} does not fit task=landmarks; leave it at 1")
+        if config.predict.tta > 1 and not data.augmentation.without_mirrors.moves:
+            raise ValueError(
+                f"predict.tta={config.predict.tta} averages views of landmarks that data.augmentation turns, scales or "
+                "shifts, but all of that is 0"
+            )
         if not isinstance(model, LandmarkModelConfig):
             raise ValueError(f"model={model.kind} does not fit task=landmarks; choose model=heatmap or coordinates")
         if isinstance(model, HeatmapConfig):
@@ -130,19 +134,17 @@ class LandmarkTaskConfig(TaskConfig):
             records = with_region(records, config.data.region_margin, config.data.input_size, config.data.fit)
         settings = config.data.augmentation
         augmentation = settings.build(settings.read_flip_pairs(len(records.landmark_names), config.data.folder))
-        train, plain = (
-            LandmarkDataset(
-                records,
-                input_size=config.data.input_size,
-                fit=config.data.fit,
-                augmentation=chosen,
-                seed=config.seed,
-                cache_gb=config.data.cache_gb / 2,
-                annotator=annotator,
-            )
-            for chosen, annotator in ((augmentation, config.data.annotator), (None, "mean"))
+        dataset = partial(
+            LandmarkDataset, records, input_size=config.data.input_size, fit=config.data.fit, seed=config.seed
         )
-        return run_data(config, records, train=train, plain=plain)
+        cache_gb = config.data.cache_gb / 2
+        return run_data(
+            config,
+            records,
+            train=dataset(augmentation=augmentation, cache_gb=cache_gb, annotator=config.data.annotator),
+            plain=dataset(augmentation=None, cache_gb=cache_gb),
+            views=dataset(augmentation=settings.without_mirrors.build_moves(), cache_gb=0.0),
+        )
 
     def build_model(self, config: TrainConfig, data: RunData) -> nn.Module:
         from data.datasets import mean_shape_in_input

@@ -156,11 +156,14 @@ class LandmarkTask(Task[LandmarkRecords]):
         }
 
     def averaged(self, views: Sequence[Predictions]) -> Predictions:
-        """Mean points. Their spread is that of the views and, beside it, of the points between these."""
-        points = np.stack([view["points"] for view in views])
-        apart = np.square(points - points.mean(axis=0)).sum(axis=-1).mean(axis=0)
-        within = np.mean([np.square(view["spread"]) for view in views], axis=0)
-        return {**views[0], "points": points.mean(axis=0), "spread": np.sqrt(within + apart)}
+        """Mean points, each view weighing 1 / spread^2: one that moved a landmark out of the frame, or took another
+        for it, knows less. The spread of the mean is that within the views and, beside it, of the points between."""
+        points, spread = np.stack([view["points"] for view in views]), np.stack([view["spread"] for view in views])
+        weights = 1 / np.square(spread)
+        weights /= weights.sum(axis=0)
+        mean = (weights[..., None] * points).sum(axis=0)
+        apart = np.square(points - mean).sum(axis=-1)
+        return {**views[0], "points": mean, "spread": np.sqrt((weights * (np.square(spread) + apart)).sum(axis=0))}
 
     def certainty(self, judged: Mapping[str, Predictions]) -> Certainty | None:
         """Adds to the predictions the radius (N, K), in original px, of circles that hold the truth in 90 %."""
