@@ -156,7 +156,7 @@ def _landmark_order(other: Cells, path: Path, landmarks: list[str], numbered: bo
     names, _, other_numbered = point_columns(other)
     advice = "All annotators mark the same landmarks."
     if numbered != other_numbered:
-        spelt = ("<name>_x,<name>_y", "x0,y0,...")
+        spelt = ("<name>_x,<name>_y", "x0,y0 and so on")
         fault = f"{head} spells points {spelt[other_numbered]} where {path} spells them {spelt[numbered]}"
         raise DataError.listing(other.path, [fault], advice)
     if numbered:

@@ -27,6 +27,7 @@ TINY = (
     "phases.finetune.epochs=2",
     "scheduler.cycles=1",
     "device=cpu",
+    "pictures=false",  # which take longer than all else of such a run
 )
 
 
@@ -66,5 +67,5 @@ def run_command(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[s
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """One finished tiny run that several tests look into and none changes."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
-    run_in_process(path)
+    run_in_process(path, "pictures=true")
     return RunDir(path)

@@ -250,7 +250,7 @@ FAULTS = [
         "an unknown annotator",
         2,
         "data.annotator=c is not one of mean, random, a, b",
-        lambda folder: [*table(folder, TWO), "data.annotator=c"],
+        lambda folder: [*table(folder, TWO.replace(",,,,", ",7,8,7,8")), "data.annotator=c"],
     ),
     Fault(
         "an annotator of labels",

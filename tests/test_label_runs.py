@@ -60,14 +60,14 @@ def classes_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A finished run under everything that draws random numbers."""
     folder = tmp_path_factory.mktemp("classes")
     given = settings_of(write_table(folder / "images"), *CLASSES, *RANDOM)
-    run_in_process(folder / "run", *given, tiny=COMMON)
+    run_in_process(folder / "run", *given, "pictures=true", tiny=COMMON)
     return RunDir(folder / "run")
 
 
 @pytest.fixture(scope="module")
 def numbers_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     folder = tmp_path_factory.mktemp("numbers")
-    run_in_process(folder / "run", *NUMBERS, tiny=TINY_LABELS)
+    run_in_process(folder / "run", *NUMBERS, "pictures=true", tiny=TINY_LABELS)
     return RunDir(folder / "run")
 
 
