@@ -228,7 +228,7 @@ FAULTS = [
     Fault(
         "points of a further table in the other spelling",
         3,
-        "doctor0.csv: line 1 spells points <name>_x,<name>_y where points.csv spells them x0,y0,.... "
+        "doctor0.csv: line 1 spells points <name>_x,<name>_y where points.csv spells them x0,y0 and so on. "
         "All annotators mark the same landmarks.",
         lambda folder: table(folder, PLAIN, "image,n_x,n_y\na.png,1,2\nb.png,1,2\n"),
     ),
