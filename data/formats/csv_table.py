@@ -15,7 +15,7 @@ from data.cells import read_cells, read_numbers
 from data.errors import DataError, enumerated
 from data.formats.asked import Asked
 from data.formats.marked_images import MarkedImages, from_first_pixel, numbers
-from data.image_rows import GROUP_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMNS, require_image_column
+from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, require_image_column
 from data.tables import SPACING_COLUMNS
 
 NAME = "csv"
@@ -94,7 +94,7 @@ def _check_reads_back(text: str, marked: MarkedImages, to: Path) -> None:
     names = enumerated(marked.annotators + ([] if marked.numbered else marked.landmark_names) + marked.image_names)
     raise DataError(
         f"{to}: these names can't stand in a table that reads back the same: {names}. Rename landmarks (names=FILE), "
-        f"annotators ({', '.join(IMAGE_COLUMNS[:1])} names too) so that they differ by more than case, begin and end "
+        f"annotators or images so that they differ by more than case, begin and end "
         "with a letter or digit, and hold no ; | or line end."
     )
 

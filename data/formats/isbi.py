@@ -19,17 +19,8 @@ CLASS = re.compile(r"[0-9]{1,3}")
 
 
 def read(source: Path, asked: Asked) -> MarkedImages:
-    """A folder of .txt files, or of a folder of them for each annotator."""
-    if source.is_file():
-        files = {"": {source.stem: source}}
-    elif own := {path.stem: path for path in sorted(source.iterdir()) if _is_text_file(path)}:
-        files = {"": own}
-    else:
-        folders = [path for path in sorted(source.iterdir()) if path.is_dir()]
-        found = {folder.name: files_below(folder, ".txt") for folder in folders}
-        files = {name: below for name, below in found.items() if below}
-        if len(files) == 1:
-            files = {"": next(iter(files.values()))}
+    """A folder of .txt files, or of folders of them: those of one annotator each, if they are of the same images."""
+    files = {"": {source.stem: source}} if source.is_file() else _files(source)
     classes = 0
 
     def points(file: Path) -> np.ndarray:
@@ -51,8 +42,17 @@ def render(marked: MarkedImages, to: Path, image_prefix: str) -> dict[Path, str]
     )
 
 
-def _is_text_file(path: Path) -> bool:
-    return path.suffix.lower() == ".txt" and path.is_file()
+def _files(folder: Path) -> dict[str, dict[str, Path]]:
+    """By annotator: folders side by side of which two have a file of the same name; else all files are nobody's."""
+    below = files_below(folder, ".txt")
+    side_by_side: dict[str, dict[str, Path]] = {}
+    for stem, file in below.items():
+        first, _, rest = stem.partition("/")
+        side_by_side.setdefault(first if rest else "", {})[rest or first] = file
+    stems = [stem for own in side_by_side.values() for stem in own]
+    if "" in side_by_side or len(set(stems)) == len(stems):
+        return {"": below}
+    return side_by_side
 
 
 def _read_file(file: Path) -> tuple[np.ndarray, int]:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data.errors import DataError, enumerated, quoted
+from data.errors import DataError, quoted
 from data.formats.asked import Asked
 from data.formats.image_names import ImagesByStem, images_folder
 from data.formats.marked_images import MarkedImages, from_first_pixel, numbers, require_all_visible
@@ -26,12 +26,6 @@ def read_points_of(
     stems = sorted({stem for own in files.values() for stem in own}, key=_by_number)
     if not stems:
         raise DataError(f"{source} holds no files of points. Name the folder that they lie in.")
-    if len(files) > 1 and all(sum(stem in own for own in files.values()) == 1 for stem in stems):
-        folders = enumerated(files)
-        raise DataError(
-            f"{source}: the folders {folders} are taken for annotators, and no image was marked by two of them. "
-            "Convert the folders one by one."
-        )
     found = {(name, stem): read(file) for name, own in files.items() for stem, file in own.items()}
     counts = {key: len(points) for key, points in found.items()}
     usual = max(counts.values(), key=list(counts.values()).count)
@@ -77,6 +71,7 @@ def render_files(
         require_all_visible(marked, form, f"{ending} files")
     rendered: dict[Path, str] = {}
     taken: dict[Path, str] = {}
+    seen = marked.visible
     for layer, annotator in enumerate(marked.annotators or [""]):
         for i, name in enumerate(marked.image_names):
             relative = PurePosixPath(annotator, name.replace("\\", "/"))
@@ -87,7 +82,7 @@ def render_files(
                 both = f"{marked.places[i]}: images {quoted(taken[file])} and {quoted(name)} would share {file.name}"
                 raise DataError.listing(marked.path, [both], "Rename one of them.")
             taken[file] = name
-            visible = marked.visible[layer, i]
+            visible = seen[layer, i]
             if visible.all():
                 rendered[file] = text(marked.points[layer, i])
             elif visible.any():  # an image that an annotator left out has no file

@@ -44,6 +44,7 @@ def write_folder(folder: Path, files: Mapping[Path, str]) -> None:
     with faults_naming(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
+            aside.mkdir()
             for file, text in files.items():
                 target = aside / file.relative_to(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
