@@ -77,7 +77,7 @@ COCO = {
         {"id": 9, "file_name": "b.jpg", "width": 50, "height": 30},
     ],
     "annotations": [
-        {"id": 1, "image_id": 9, "category_id": 1, "iscrowd": 0, "num_keypoints": 2, "keypoints": [3, 4, 2, 0, 0, 0, 5.5, 6, 1]},
+        {"id": 1, "image_id": 9, "category_id": 1, "iscrowd": 0, "keypoints": [3, 4, 2, 0, 0, 0, 5.5, 6, 1]},
         {"id": 2, "image_id": 9, "category_id": 1, "iscrowd": 1, "num_keypoints": 0, "keypoints": [0] * 9},
     ],
     "categories": [{"id": 1, "name": "head", "keypoints": ["nose", "chin", "ear"], "skeleton": []}],
@@ -186,15 +186,19 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
     ("shapes", "names", "points"),
     [
         (
-            '<points label="sella" points="574.90,939.48" occluded="0" z_order="5"></points>'
-            '<points label="nasion" points="0.00,1200.00" occluded="0"></points>',
+            (
+                '<points label="sella" points="574.90,939.48" occluded="0" z_order="5"></points>'
+                '<points label="nasion" points="0.00,1200.00" occluded="0"></points>'
+            ),
             ["nasion", "sella"],
             [[-0.5, 1199.5], [574.4, 938.98]],
         ),
         ('<points label="head" points="1.50,2.50;3.50,4.50" occluded="0"></points>', ["0", "1"], [[1, 2], [3, 4]]),
         (
-            '<skeleton label="head"><points label="sella" outside="0" points="1.50,2.50"></points>'
-            '<points label="nasion" outside="1" points="9.00,9.00"></points></skeleton>',
+            (
+                '<skeleton label="head"><points label="sella" outside="0" points="1.50,2.50"></points>'
+                '<points label="nasion" outside="1" points="9.00,9.00"></points></skeleton>'
+            ),
             ["sella"],
             [[1, 2]],
         ),
