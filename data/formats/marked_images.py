@@ -75,6 +75,9 @@ def checked(marked: MarkedImages) -> MarkedImages:
             faults.append(f"{marked.places[i]}: image {quoted(name)} is already at {marked.places[j]}")
     if faults:
         raise DataError.listing(marked.path, faults, "Keep one entry per image, with the name of its file.")
+    texts = [*marked.image_names, *marked.landmark_names, *marked.annotators]
+    if broken := [text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)]:
+        raise DataError(f"{marked.path}: the name {quoted(broken[0])} has half a letter (a surrogate). Rename it.")
     if not marked.image_names or not marked.landmark_names:
         raise DataError(f"{marked.path} holds no landmarks. Name a file or folder with marked points.")
     return marked
