@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="convert")
 def _convert(composed: DictConfig) -> None:
-    print(convert(to_convert_config(composed)))
+    try:
+        print(convert(to_convert_config(composed)))
+    except FAULTS as error:  # here, because Hydra would print a line of its own before it
+        fail(error)
 
 
 def convert(settings: ConvertConfig) -> str:
