@@ -66,7 +66,7 @@ def read_landmark_table(
     names = marks.landmark_names
     beside = path.parent / "landmark_names.txt"
     if marks.numbered and beside.is_file():
-        names = _read_landmark_names(beside, len(names))
+        names = read_landmark_names(beside, len(names))
     spacing_mm = _read_spacing(cells, pixel_spacing_mm)
     rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root, group_pattern=group_pattern)
     return LandmarkTable(
@@ -204,7 +204,7 @@ def _read_spacing(cells: Cells, default_mm: float | None) -> np.ndarray:
     return spacing_mm if default_mm is None else np.where(np.isnan(spacing_mm), default_mm, spacing_mm)
 
 
-def _read_landmark_names(path: Path, num_landmarks: int) -> list[str]:
+def read_landmark_names(path: Path, num_landmarks: int) -> list[str]:
     """Lines `sella` or `0 sella`; with numbers, they must count up from 0 or 1."""
     lines = [(i, text.strip()) for i, text in enumerate(read_text(path).split("\n"), start=1) if text.strip()]
     names = [text for _, text in lines]

@@ -91,9 +91,9 @@ def _names_file(settings: ConvertConfig, recognised: str, marked: MarkedImages) 
 
 def _read_names(path: Path) -> list[str]:
     from data.cells import read_text
-    from data.tables import _read_landmark_names
+    from data.tables import read_landmark_names
 
-    return _read_landmark_names(path, sum(bool(line.strip()) for line in read_text(path).split("\n")))
+    return read_landmark_names(path, sum(bool(line.strip()) for line in read_text(path).split("\n")))
 
 
 def _told_reading(marked: MarkedImages, form: str) -> list[str]:
