@@ -15,7 +15,8 @@ from data.cells import read_cells, read_numbers
 from data.errors import DataError, enumerated
 from data.formats.asked import Asked
 from data.formats.marked_images import MarkedImages, from_first_pixel, numbers
-from data.image_rows import GROUP_COLUMNS, SPLIT_COLUMNS, require_image_column
+from data.groups import GROUP_COLUMNS
+from data.image_rows import SPLIT_COLUMNS, require_image_column
 from data.tables import SPACING_COLUMNS
 
 NAME = "csv"
