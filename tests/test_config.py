@@ -24,6 +24,7 @@ NEEDED = {
     "model=covariate": ["task=classification", "data.covariates=[sex]"],
     "model=attention_covariate": ["task=classification"],
     "experiment=ceph": ["data.table=points.csv"],
+    "experiment=ceph_long": ["data.table=points.csv"],
     "experiment=faces68": ["data.table=points.csv"],
     "experiment=boneage": ["data.table=labels.csv"],
     "experiment=hymenoptera": ["data.root=photos"],
