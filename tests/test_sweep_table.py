@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import re
+import shlex
 from pathlib import Path
 
 import hydra
@@ -20,6 +21,7 @@ from trainer.sweep import JobRecord
 from trainer.sweep_settings import checked_settings, middle_rate, with_settings
 from trainer.sweep_table import write_sweep_table
 
+PAGE = Path(__file__).parents[1] / "docs" / "compare.md"
 RESULTS = ["monitor", "value", "seconds", "updates", "best_epoch", "reason"]
 
 
@@ -138,8 +140,8 @@ def master(*overrides: str) -> DictConfig:
 
 
 def configs_of(*typed: str) -> list[DictConfig]:
-    """The checked config of each job of experiment=clr_vs_fixed with these overrides, for one seed."""
-    sweep = master("experiment=clr_vs_fixed", *typed)
+    """The config of each job of experiment=clr_vs_fixed, typed so, for one seed."""
+    sweep = master(*typed)
     settings = checked_settings(OmegaConf.to_container(sweep.hydra.sweeper.settings, resolve=True))
     assert sweep.hydra.sweeper.params.seed == "1,2,3"
     composed = []
@@ -178,18 +180,21 @@ def rates(config: DictConfig) -> list[tuple[float, ...]]:
 def test_the_recipe_compares_cycles_with_constant_rates_of_the_same_bounds(
     typed: tuple[str, ...], expected: list[list[tuple[float | str, ...]]]
 ) -> None:
-    assert [rates(config) for config in configs_of(*typed)] == expected
+    assert [rates(config) for config in configs_of("experiment=clr_vs_fixed", *typed)] == expected
 
 
 def test_the_recipe_fits_one_that_gives_a_phase_rates_of_its_own() -> None:
-    sweep = master("experiment=[boneage,clr_vs_fixed]", "data.table=labels.csv")
-    settings = checked_settings(OmegaConf.to_container(sweep.hydra.sweeper.settings, resolve=True))
-    typed = ["experiment=[boneage,clr_vs_fixed]", "data.table=labels.csv"]
-    found = []
-    for overrides in with_settings(settings, [typed], sweep):
-        with hydra.initialize_config_module("conf", version_base="1.3"):
-            found.append(rates(hydra.compose("config", overrides=overrides)))
-    assert found == [[(1e-4, 3e-3), (1e-4, 2e-3)], [(3e-3,), (2e-3,)], [(5.48e-4,), (4.47e-4,)]]
+    jobs = configs_of("experiment=[boneage,clr_vs_fixed]", "data.table=labels.csv")
+    expected = [[(1e-4, 3e-3), (1e-4, 2e-3)], [(3e-3,), (2e-3,)], [(5.48e-4,), (4.47e-4,)]]
+    assert [rates(config) for config in jobs] == expected
+
+
+def test_every_sweep_of_the_page_is_one_of_three_sound_settings() -> None:
+    commands = re.findall(r"^    python -m trainer -m (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        typed = [text for text in shlex.split(command) if not text.startswith("seed=")]
+        assert len({str(rates(config)) for config in configs_of(*typed)}) == 3
 
 
 def test_a_setting_takes_the_place_of_what_was_typed_for_its_keys() -> None:
