@@ -14,21 +14,16 @@ import pytest
 from faults import Ended, Fault, promised, run_main
 from PIL import Image
 from scipy import stats
-from test_sweep import ONE_EPOCH, sweep_of
 
 from trainer.comparison.answer import as_frame, notes, verdict
 from trainer.comparison.compare import compare_command
 from trainer.comparison.pictures import mean_curve
-from trainer.comparison.runs import check_comparable, find_runs, higher_is_better
+from trainer.comparison.runs import check_comparable, find_runs
 from trainer.comparison.settings import find_settings
 from trainer.comparison.statistics import Comparison, compare, t_interval
 from trainer.run_dir import RunDir
 from trainer.sweep import JobRecord
-from trainer.tasks.classification import ClassificationTask
-from trainer.tasks.landmarks import LandmarkTask
-from trainer.tasks.regression import RegressionTask
 
-PAGE = Path(__file__).parents[1] / "docs" / "compare.md"
 CLR = {"kind": "clr", "max_lr": 3e-3}
 FIXED = {"kind": "constant", "lr": 1e-3}
 IMAGES = ("image,split,target", "a.png,val,1", "b.png,val,2", "c.png,test,3")
@@ -283,80 +278,12 @@ def test_unequal_budgets_and_numbers_of_runs_are_noted(tmp_path: Path) -> None:
     assert "chose its best epoch on the validation images" in told
 
 
-def test_metrics_are_better_in_the_direction_that_the_tasks_say() -> None:
-    for task, kind, metrics in (
-        (
-            ClassificationTask,
-            "classification",
-            ("val_loss", "train_loss", "accuracy", "macro_f1", "auroc", "ece", "top_3"),
-        ),
-        (RegressionTask, "regression", ("val_loss", "train_loss", "mae", "rmse", "r2", "median_error")),
-        (LandmarkTask, "landmarks", ("val_loss", "train_loss", "mre_mm", "median_px", "nme", "sdr_2mm", "sdr_2.5px")),
-    ):
-        for metric in metrics:
-            bare = task.__new__(task)
-            bare.monitor = metric
-            assert higher_is_better(kind, metric) == (bare.monitor_mode == "max"), (kind, metric)
-
-
 def test_the_command_on_the_page_is_read_as_the_folders_that_were_compared(tmp_path: Path) -> None:
     folders = [make_run(tmp_path / "a, b" / "0=x", 1), make_run(tmp_path / "c'd", 2, scheduler=FIXED)]
     typed = shlex.split(compare_command(folders))
     ended = run_compare(*typed[3:], folder=tmp_path)
     assert ended.code == 0, ended.err
     assert ended.out.count("is best") == 1
-
-
-def test_the_recipe_runs_compares_and_answers_by_itself(tmp_path: Path) -> None:
-    ended = run_main("-m", "experiment=clr_vs_fixed", *ONE_EPOCH, folder=tmp_path)
-    assert ended.code == 0, ended.err
-    sweep = sweep_of(tmp_path)
-    rows = pd.read_csv(sweep / "sweep.csv", dtype={"scheduler": str})
-    table = pd.read_csv(sweep / "compare.csv")
-    assert len(rows) == 9
-    assert sorted(table["setting"]) == [
-        "scheduler=clr",
-        "scheduler=constant scheduler.lr=0.000548",
-        "scheduler=constant scheduler.lr=0.003",
-    ]
-    # The same numbers from sweep.csv, which was written by another part of the program.
-    values = {
-        "scheduler=clr": rows[rows["scheduler"].isna()].set_index("seed")["value"],
-        "scheduler=constant scheduler.lr=0.000548": rows[rows["scheduler.lr"] == 5.48e-4].set_index("seed")["value"],
-        "scheduler=constant scheduler.lr=0.003": rows[rows["scheduler.lr"] == 3e-3].set_index("seed")["value"],
-    }
-    best = min(values, key=lambda name: values[name].mean())
-    assert table["setting"][0] == best
-    for row in table.to_dict("records"):
-        mine = values[row["setting"]]
-        assert (row["mean"], row["sd"], row["updates"]) == pytest.approx((mine.mean(), mine.std(), 3))
-        if row["setting"] != best:
-            interval = stats.ttest_rel(mine.loc[[1, 2, 3]], values[best].loc[[1, 2, 3]]).confidence_interval(0.95)
-            assert (row["behind_best_low"], row["behind_best_high"]) == pytest.approx((interval.low, interval.high))
-    assert f"{best} is best: mre_mm" in ended.out
-    assert ended.out.index(" is best: ") < ended.out.index(": 9 finished")
-    assert (sweep / "compare.html").is_file()
-
-    # Compared again by hand, as the page of compare says, and told from a finished sweep that is gone on with.
-    commands = re.findall(r"^    python -m trainer\.compare (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(commands) == 3
-    for command in commands:
-        arguments = shlex.split(re.sub(r"multirun/2026[-/0-9]+", str(sweep.relative_to(tmp_path)), command))
-        ended = run_compare(*arguments, folder=tmp_path)
-        assert ended.code == 0, ended.err
-        assert f"{best} is best" in ended.out
-    before = (sweep / "compare.html").stat().st_mtime_ns
-    again = run_main("-m", "experiment=clr_vs_fixed", *ONE_EPOCH, "sweep.resume=true", folder=tmp_path)
-    assert again.code == 0, again.err
-    assert (sweep / "compare.html").stat().st_mtime_ns == before
-
-
-def test_jobs_that_can_not_be_compared_do_not_fail_their_sweep(tmp_path: Path) -> None:
-    ended = run_main("-m", "data.split_seed=0,1", *ONE_EPOCH, folder=tmp_path)
-    assert ended.code == 0, ended.err
-    assert "the jobs are not compared: " in ended.out
-    assert "they were judged on different images (3 of val and 3 of val, " in ended.out
-    assert ": 2 finished" in ended.out
 
 
 def _two(folder: Path, **changed: Any) -> list[str]:
@@ -429,7 +356,7 @@ def test_the_mistake_is_told_as_promised(fault: Fault, tmp_path: Path) -> None:
     assert ended.code == fault.code, ended.err
     pattern = "error: " + ".*".join(re.escape(part) for part in fault.message.split("…"))
     assert re.fullmatch(pattern, ended.err.strip()), ended.err
-    assert {path for path in set(tmp_path.rglob("*")) - before if path.is_file()} == set()
+    assert {path for path in set(tmp_path.rglob("*")) ^ before if path.is_file() or path in before} == set()
 
 
 def test_the_page_promises_what_is_tested_here() -> None:

@@ -56,15 +56,17 @@ ConfigStore.instance().store(group="schema", name="compare", node=CompareConfig)
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="compare")
 def compare(composed: DictConfig) -> None:
     out = Path(HydraConfig.get().runtime.output_dir)
+    folders: list[Path] = []
     try:
         settings = OmegaConf.to_object(composed)
         assert isinstance(settings, CompareConfig)
+        folders = [Path(name) for name in settings.folders]
         # Imports pandas and matplotlib, which --help and a wrong key must not wait for.
         from trainer.comparison.compare import compare_runs
 
-        compare_runs([Path(name) for name in settings.folders], out, settings.target)
+        compare_runs(folders, out, settings.target)
     except FAULTS as error:
-        if out.is_dir() and not any(out.iterdir()):
+        if out.resolve() not in [folder.resolve() for folder in folders] and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
         fail(error)
 

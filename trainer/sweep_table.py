@@ -91,7 +91,8 @@ def _sweep_of(job_folder: Path) -> Path | None:
         if (parent / RECORD).is_file():
             return parent
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:  # another sweeper keeps no record
-        return Path(HydraConfig.get().sweep.dir)
+        sweep = Path(HydraConfig.get().sweep.dir).absolute()
+        return sweep if sweep in job_folder.parents else None
     return None
 
 
@@ -118,7 +119,16 @@ def _row(sweep: Path, job: EndedJob, swept: Sequence[str]) -> list[Any]:
             results = json.loads(RunDir(sweep / job.folder).results.read_text(encoding="utf-8"))
     best = results.get("best") or {}
     found = [results.get("monitor"), job.value, results.get("seconds"), results.get("updates"), best.get("epoch")]
-    return [job.number, job.folder, job.status, *(given.get(key, "") for key in swept), *found, job.reason]
+    config = results.get("config") or {}
+    values = [given[key] if key in given else _value_in(config, key) for key in swept]
+    return [job.number, job.folder, job.status, *values, *found, job.reason]
+
+
+def _value_in(config: Any, key: str) -> Any:
+    """Of a key that was not given to this job, as where a setting leaves it as it is; empty where there is none."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config.get("kind", "") if isinstance(config, dict) else config
 
 
 def _swept_keys(sweep: Path, jobs: Sequence[EndedJob]) -> list[str]:

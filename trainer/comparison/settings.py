@@ -69,7 +69,7 @@ def shown_value(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, float):
-        return f"{value:.4g}".replace("e-0", "e-")
+        return f"{value:.6g}".replace("e-0", "e-")
     return f"[{','.join(shown_value(child) for child in value)}]" if isinstance(value, list) else str(value)
 
 
