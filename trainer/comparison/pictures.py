@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from data.atomic import written_atomically
@@ -98,7 +99,7 @@ def _plot_rates(path: Path, settings: Sequence[Setting]) -> None:
     rows = -(-len(settings) // columns)
     figure = Figure(figsize=(WIDTH_IN, 0.6 + 2.0 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    labelled: dict[str, object] = {}
+    labelled: dict[str, Line2D] = {}
     for axes, setting in zip(panels.flat, settings, strict=False):
         history = next(iter(setting.runs.values())).rates()
         for group, color in GROUP_COLORS.items():
