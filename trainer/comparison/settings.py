@@ -46,10 +46,16 @@ def find_settings(runs: Sequence[Run]) -> tuple[list[Setting], list[LeftOut]]:
 
 
 def _telling(keys: Sequence[str], groups: Sequence[tuple[str | None, ...]]) -> list[str]:
-    """Of the differing keys as few as tell all groups apart: choices of a kind first, then the least nested."""
+    """Of the differing keys as few as tell all groups apart: those that all have, choices of a kind, the least nested
+    first."""
+
+    def order(place: int) -> tuple[bool, bool, int, str]:
+        key = keys[place]
+        return any(group[place] is None for group in groups), not key.endswith(".kind"), key.count("."), key
+
     chosen: list[int] = []
     told_apart = 1
-    for place in sorted(range(len(keys)), key=lambda i: (not keys[i].endswith(".kind"), keys[i].count("."), keys[i])):
+    for place in sorted(range(len(keys)), key=order):
         now = len({tuple(group[i] for i in [*chosen, place]) for group in groups})
         if now > told_apart:
             chosen.append(place)
