@@ -273,7 +273,7 @@ def test_unequal_budgets_and_numbers_of_runs_are_noted(tmp_path: Path) -> None:
     make_run(tmp_path / "b", 1, seed=2)
     make_run(tmp_path / "c", 2, scheduler=FIXED, curve=(9.0, 5.0))
     told = " ".join(notes(comparison_of(tmp_path)))
-    assert "Budgets differ: from 20 to 30 updates" in told
+    assert "Budgets differ: scheduler=constant made 20 updates in the mean, scheduler=clr 30." in told
     assert "different numbers of runs" in told
     assert "chose its best epoch on the validation images" in told
 

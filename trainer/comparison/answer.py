@@ -50,9 +50,13 @@ def notes(comparison: Comparison) -> list[str]:
         )
     elif comparison.split == "train":
         told.append("There were no validation images: all is judged on the images that were trained on.")
-    updates = [summary.updates for summary in comparison.summaries]
-    if max(updates) > (1 + UNEQUAL) * min(updates):
-        told.append(f"Budgets differ: from {number(min(updates))} to {number(max(updates))} updates in the mean.")
+    by_updates = sorted(comparison.summaries, key=lambda summary: summary.updates)
+    shortest, longest = by_updates[0], by_updates[-1]
+    if longest.updates > (1 + UNEQUAL) * shortest.updates:
+        told.append(
+            f"Budgets differ: {shortest.setting.name} made {number(shortest.updates)} updates in the mean, "
+            f"{longest.setting.name} {number(longest.updates)}."
+        )
     numbers = {len(summary.setting.runs) for summary in comparison.summaries}
     if len(numbers) > 1:
         told.append("Settings have different numbers of runs; differences use the seeds that both have.")

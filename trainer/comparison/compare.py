@@ -22,6 +22,7 @@ from trainer.comparison.pictures import draw_pictures
 from trainer.comparison.runs import LeftOut, check_comparable, find_runs
 from trainer.comparison.settings import Setting, find_settings, shown_value
 from trainer.comparison.statistics import Comparison, compare
+from trainer.progress import clock
 from trainer.report import data_uri
 from trainer.run_dir import write_text
 
@@ -81,7 +82,7 @@ def _write_page(
         title=f"Comparison of {' and '.join(folder.name or str(folder.resolve()) for folder in folders[:3])}",
         num_runs=sum(len(setting.runs) for setting in settings),
         num_settings=len(settings),
-        minutes=f"{seconds / 60:.3g}",
+        time=clock(seconds),
         verdict=verdict(comparison),
         notes=notes(comparison),
         table=table(comparison),

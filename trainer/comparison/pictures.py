@@ -85,6 +85,7 @@ def _plot_curves(path: Path, settings: Sequence[Setting], comparison: Comparison
     _set_log_if_wide(axes, np.concatenate(drawn))
     axes.grid(axis="y", color="#d8dbe0", linewidth=0.7)
     axes.set_xlabel("updates")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_ylabel(comparison.monitor, parse_math=False)
     legend = figure.legend(loc="outside upper left", ncols=1, frameon=False, fontsize=9)
