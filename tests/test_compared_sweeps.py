@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from faults import run_main
 from scipy import stats
-from test_sweep import ONE_EPOCH, job_of, outcome_of, sweep_of
+from test_sweep import ONE_EPOCH, SHORT, job_of, outcome_of, sweep_of
 
 from trainer.comparison.runs import higher_is_better
 from trainer.tasks.classification import ClassificationTask
@@ -73,7 +73,7 @@ def test_jobs_that_can_not_be_compared_do_not_fail_their_sweep(tmp_path: Path) -
 
 
 def test_a_real_sweep_with_a_failing_job_is_complete_once_it_was_mended(tmp_path: Path) -> None:
-    settings = ("-m", *ONE_EPOCH, "scheduler.max_lr=1e-3,1e30", "seed=1,2")
+    settings = ("-m", *SHORT, "phases.finetune.epochs=2", "scheduler.max_lr=1e-3,1e30", "seed=1,2")
     assert run_main(*settings, folder=tmp_path).code == 4
     sweep = sweep_of(tmp_path)
     table = pd.read_csv(sweep / "sweep.csv", dtype=str, keep_default_na=False)
