@@ -19,8 +19,8 @@ def verdict(comparison: Comparison) -> list[str]:
     """Sentences, the answer first."""
     best, *others = comparison.summaries
     if not others:
-        told = f"There is one setting: {comparison.monitor} {_mean_and_sd(best)}."
-        return [told, "A second one, to compare it with, is any key with two values, such as scheduler=clr,constant."]
+        alone = f"There is one setting: {comparison.monitor} {_mean_and_sd(best)}."
+        return [alone, "A second one, to compare it with, is any key with two values, such as scheduler=clr,constant."]
     told = [f"{best.setting.name} is best: {comparison.monitor} {_mean_and_sd(best)}."]
     told += [_sentence(comparison, other) for other in others[:MOST_SENTENCES]]
     if len(others) > MOST_SENTENCES:

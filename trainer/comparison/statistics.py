@@ -110,7 +110,7 @@ def _reached(runs: Sequence[Run], target: float) -> Reached:
     for run in runs:
         there = run.epochs["value"] >= target if run.higher_is_better else run.epochs["value"] <= target
         if there.any():
-            when.append(run.epochs.loc[there.idxmax(), ["iteration", "elapsed"]].to_numpy(float))
+            when.append(run.epochs.loc[there, ["iteration", "elapsed"]].to_numpy(float)[0])
     if not when:
         return Reached(0, math.nan, math.nan)
     updates, seconds = np.mean(when, axis=0)
