@@ -31,6 +31,7 @@ MISTAKES = {
     "null for a group": ["task=null"],
     "true for range_test=on": ["range_test=true"],
     "a value that must be given": ["data=csv"],
+    "a recipe that is a sweep, without -m": ["experiment=clr_vs_fixed"],
     "a value without its key": ["heatmap"],
     "no key before the =": ["=3"],
     "spaces around the =": ["seed", "=", "1"],

@@ -52,6 +52,8 @@ def run(composed: DictConfig) -> float | None:
                 )
             if composed.resume is not None:
                 composed = _resumed_config(run_dir, overrides)
+            elif HydraConfig.get().sweeper.get("settings"):
+                raise ValueError("what was given is a sweep of several settings; add -m")
             value = _train(composed, run_dir, overrides, request)
             job = JobRecord(run_dir.path)
             if (outcome := job.read()) is not None:  # the run was begun in a sweep

@@ -1,4 +1,5 @@
-"""The sweep over every combination: Hydra's sweeper, but that a job which fails leaves the others alone."""
+"""The sweep over every combination: Hydra's sweeper, but that a job which fails leaves the others alone, and that
+settings with keys of their own can be swept over."""
 
 from __future__ import annotations
 
@@ -31,13 +32,14 @@ from trainer.stopping import StopRequest
 from trainer.sweep import (
     FAILED,
     FINISHED,
-    RECORD,
     JobRecord,
     Outcome,
     check_started_by,
     shown_state,
     typed_for,
 )
+from trainer.sweep_settings import checked_settings, middle_rate, with_settings
+from trainer.sweep_table import RECORD, write_sweep_table
 
 PLUGIN_MODULE = "hydra_plugins.trainer"  # as conf/hydra/sweeper/grid.yaml names this one
 
@@ -71,9 +73,12 @@ class GridSweeper(Sweeper):
     What a job came to is on disk when it ends (trainer.sweep); a list of all jobs ends the sweep, however it ends.
     """
 
-    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None) -> None:
+    def __init__(
+        self, max_batch_size: int | None, params: dict[str, str] | None, settings: list[list[str]] | None
+    ) -> None:
         self.max_batch_size = max_batch_size
         self.params = params or {}
+        self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context: HydraContext = hydra_context
@@ -108,6 +113,7 @@ class GridSweeper(Sweeper):
             self._note_refusals(sweep, jobs)
             try:
                 self._launch(jobs)
+                _sum_up(sweep, jobs)
             finally:
                 outcomes = [job.outcome(sweep) for job in jobs]
                 _print_list(sweep, jobs, outcomes)
@@ -127,8 +133,9 @@ class GridSweeper(Sweeper):
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
         (combinations,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        settings = checked_settings(self.settings)
         jobs = []
-        for number, combination in enumerate(combinations):
+        for number, combination in enumerate(with_settings(settings, combinations, self.config)):
             job = Job(number, combination, f"{number}_refused")
             try:
                 composed = loader.load_sweep_config(self.config, list(combination))
@@ -168,6 +175,32 @@ class GridSweeper(Sweeper):
             ended = self.launcher.launch([job.overrides for job in stretch], initial_job_idx=stretch[0].number)
             for job, returned in zip(stretch, ended, strict=True):
                 job.fault = _fault_of(returned)
+
+
+def _sum_up(sweep: Path, jobs: Sequence[Job]) -> None:
+    """Complete sweep.csv, and compare the jobs where two or more came to a number and one did so since the last time.
+
+    Whatever goes wrong here is told, and ends nothing: the jobs are what counts.
+    """
+    try:
+        write_sweep_table(sweep)
+        finished = [job for job in jobs if (ended := job.outcome(sweep)) is not None and ended.value is not None]
+        page = sweep / "compare.html"
+        if len(finished) < 2 or (page.exists() and all(_written(sweep, job) < _modified(page) for job in finished)):
+            return
+        from trainer.comparison.compare import compare_runs  # imports pandas and matplotlib
+
+        compare_runs([sweep], sweep, target=None)
+    except Exception as error:
+        print(f"the jobs are not compared: {_reason(error)}", flush=True)
+
+
+def _written(sweep: Path, job: Job) -> float:
+    return _modified(JobRecord(sweep / job.folder).path)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _folder_of(composed: DictConfig, number: int) -> str:
@@ -212,8 +245,8 @@ def _has_failed(outcome: Outcome | None) -> bool:
 
 def _print_list(sweep: Path, jobs: list[Job], outcomes: Sequence[Outcome | None]) -> None:
     """A line per job: folder, overrides in which the jobs differ, what it came to."""
-    differing = [place for place in range(len(jobs[0].overrides)) if len({job.overrides[place] for job in jobs}) > 1]
-    rows = [(job.folder, " ".join(job.overrides[place] for place in differing)) for job in jobs]
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set(jobs[0].overrides)
+    rows = [(job.folder, " ".join(text for text in job.overrides if text not in common)) for job in jobs]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     counts = Counter(shown_state(outcome).split()[0].rstrip(":") for outcome in outcomes)
     told = ", ".join(f"{number} {state}" for state, number in counts.items())
@@ -224,7 +257,11 @@ def _print_list(sweep: Path, jobs: list[Job], outcomes: Sequence[Outcome | None]
 
 
 def register_sweeper() -> None:
-    """Make the sweeper known to Hydra, which takes plugins from the package hydra_plugins alone."""
+    """Make the sweeper known to Hydra, which takes plugins from the package hydra_plugins alone.
+
+    With it the resolver of a rate between two, for settings that are to be compared with cycles.
+    """
+    OmegaConf.register_new_resolver("middle_rate", middle_rate, replace=True)
     plugins = Plugins.instance()  # looks through that package first, where it is installed
     package, name = PLUGIN_MODULE.split(".")
     sys.modules.setdefault(package, ModuleType(package))

@@ -89,6 +89,7 @@ def write_outcome(
     findings = read_findings(run_dir, [phase.name for phase in phases])
     results = {
         "monitor": task.monitor,
+        "monitor_mode": task.monitor_mode,
         "split": splits[0],
         "verdict": task.verdict(stages[0].metrics, task.metrics(first)),
         "columns": [asdict(column) for column in task.columns],

@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.run_dir import write_json
+from trainer.sweep_table import RECORD, note_in_table
 
 ROOT = Path("multirun")
-RECORD = "multirun.yaml"  # the config of the whole sweep; Hydra's name for it
 MAX_LISTED = 5
 
 BEGUN, FINISHED, FAILED = "begun", "finished", "failed"
@@ -63,10 +63,12 @@ class JobRecord:
 
     def note_finished(self, overrides: list[str], value: float) -> None:
         self._write(Outcome(state=FINISHED, overrides=overrides, value=value if math.isfinite(value) else None))
+        note_in_table(self.path.parent)
 
     def note_failure(self, overrides: list[str], reason: str, exit_code: int) -> None:
         with suppress(OSError):  # a full disk; the sweep tells it at its end
             self._write(Outcome(state=FAILED, overrides=overrides, reason=reason, exit_code=exit_code))
+            note_in_table(self.path.parent)
 
     def remove(self) -> None:
         """Take the file away, and its folder if it held nothing else."""
