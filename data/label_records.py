@@ -32,6 +32,7 @@ class LabelRecords:
     sizes: np.ndarray  # (N, 2) width, height
     splits: np.ndarray  # (N,) train, val or test
     read: Callable[[int], np.ndarray]  # index -> (H, W) or (H, W, 3) uint8
+    target_scale: tuple[float, float] | None = None  # mean and std that a model knows already; None: as trained here
 
     def indices(self, split: str) -> np.ndarray:
         return np.flatnonzero(self.splits == split)
@@ -39,11 +40,15 @@ class LabelRecords:
     @property
     def target_mean(self) -> float:
         """Mean of the training numbers."""
+        if self.target_scale is not None:
+            return self.target_scale[0]
         return float(self.targets[self.indices("train")].mean())
 
     @property
     def target_std(self) -> float:
         """Standard deviation of the training numbers, above 0."""
+        if self.target_scale is not None:
+            return self.target_scale[1]
         return float(self.targets[self.indices("train")].std())
 
 
