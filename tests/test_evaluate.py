@@ -1,0 +1,140 @@
+"""`python -m trainer.evaluate`: on the run's own splits it finds what the run found, and each group what it holds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from faults import Ended, run_main
+from served import images, run_of, written_by
+
+
+def evaluate(folder: Path, *arguments: str) -> Ended:
+    return run_main(*arguments, "device=cpu", folder=folder, program="trainer.evaluate")
+
+
+def results_of(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["landmarks", "classes", "numbers", "snapshots"])
+def test_the_runs_own_test_split_has_the_metrics_that_the_run_wrote_down(kind: str, tmp_path: Path) -> None:
+    ended = evaluate(tmp_path, f"run={run_of(kind)}", "out=new", "pictures=false")
+    assert (ended.code, ended.err) == (0, "")
+    found, written = results_of(tmp_path / "new"), results_of(run_of(kind))
+    assert (found["split"], found["images"]) == ("test", 6)
+    assert found["metrics"] == pytest.approx(written["metrics"]["test"], rel=1e-5, nan_ok=True)
+    for name, interval in written["intervals"]["test"].items():
+        assert found["intervals"][name] == pytest.approx(interval, rel=1e-5)
+    if kind == "landmarks":
+        assert found["uncertainty"]["coverage"] == pytest.approx(written["uncertainty"]["coverage"])
+    rows = pd.read_csv(tmp_path / "new" / "predictions.csv").set_index("image")
+    expected = written_by(kind).query("split == 'test'")
+    numbers = expected.select_dtypes("number").columns
+    np.testing.assert_allclose(rows[numbers], expected[numbers], rtol=1e-5, atol=1e-4)
+    other = evaluate(tmp_path, f"run={run_of(kind)}", "out=val", "pictures=false", "split=val")
+    assert other.code == 0
+    baseline = {row["name"]: row["metrics"] for row in results_of(tmp_path / "val")["rows"]}
+    first = written["headline"][0]
+    told = baseline[first["stage"]]
+    assert {key: told[key] for key in told if key in first} == pytest.approx(
+        {key: value for key, value in first.items() if key in told}, rel=1e-5, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "parts"),
+    [("landmarks", [], "per_landmark.csv"), ("classes", ["data.label=growth_stage"], "per_class.csv")],
+)
+def test_a_table_is_judged_as_a_whole_and_by_group(kind: str, label: list[str], parts: str, tmp_path: Path) -> None:
+    table = pd.read_csv(images() / "table.csv", dtype=str)
+    table["image"] = [str(images() / name) for name in table["image"]]
+    table["scanner"] = [("a", "b", "")[row % 3] for row in range(len(table))]
+    table.to_csv(tmp_path / "other.csv", index=False)
+    given = (f"run={run_of(kind)}", "data.table=other.csv", "data.allow_outside_root=true", *label, "group=scanner")
+    ended = evaluate(tmp_path, *given, "out=new")
+    assert ended.code == 0, ended.err
+    metrics = pd.read_csv(tmp_path / "new" / "metrics.csv").set_index("scanner")
+    assert list(metrics.index)[1:] == ["(empty)", "a", "b", "all"]
+    assert list(metrics["count"]) == [30, 10, 10, 10, 30]
+    rows = pd.read_csv(tmp_path / "new" / "predictions.csv")
+    if kind == "landmarks":
+        errors = rows.filter(regex="_error_mm$")
+        for name, part in [("a", errors[rows["scanner"] == "a"]), ("all", errors)]:
+            assert metrics.loc[name, "mre_mm"] == pytest.approx(part.to_numpy().mean(), abs=1e-3)
+            assert metrics.loc[name, "mre_mm_low"] < metrics.loc[name, "mre_mm"] < metrics.loc[name, "mre_mm_high"]
+    else:
+        right = rows["target"] == rows["prediction"]
+        assert metrics.loc["b", "accuracy"] == pytest.approx(right[rows["scanner"] == "b"].mean())
+    assert len(pd.read_csv(tmp_path / "new" / parts)) == len(results_of(tmp_path / "new")["details"][0]["rows"])
+    assert list((tmp_path / "new" / "plots").glob("*.png"))
+    assert "scanner" in ended.out
+    assert "MRE (mm)" in ended.out or "macro F1" in ended.out
+
+
+def test_other_phantoms_are_judged_without_any_file(tmp_path: Path) -> None:
+    given = ("data.num_images=5", "data.seed=3", "pictures=false", "group=sex")
+    ended = evaluate(tmp_path, f"run={run_of('numbers')}", *given)
+    assert ended.code == 0, ended.err
+    (out,) = (tmp_path / "evaluations").iterdir()
+    found = results_of(out)
+    assert (found["images"], found["split"], found["source"]) == (5, "new", "5 phantoms of seed 3")
+    assert found["rows"][0]["name"] == "training mean"
+    rows = pd.read_csv(out / "predictions.csv")
+    assert found["metrics"]["mae"] == pytest.approx((rows["prediction"] - rows["target"]).abs().mean(), rel=1e-5)
+
+
+def write(folder: Path, **columns: list[str]) -> str:
+    pd.DataFrame(columns).to_csv(folder / "new.csv", index=False)
+    return "data.table=new.csv"
+
+
+ONE = [str(Path("phantom_00000.png"))]
+ROOT = "data.root=IMAGES"
+MISTAKES = {
+    "a class that the run does not know": (
+        "classes",
+        lambda folder: [write(folder, image=ONE, label=["giant"], sex=["F"]), ROOT],
+        3,
+        "line 2, column label is 'giant'. The model knows the classes ",
+    ),
+    "covariates that the table lacks": (
+        "classes",
+        lambda folder: [write(folder, image=ONE, label=["CS1"]), ROOT],
+        3,
+        "",
+    ),
+    "landmarks of another count": (
+        "landmarks",
+        lambda folder: [write(folder, image=ONE, x0=["1"], y0=["2"]), ROOT],
+        3,
+        "it has 1 landmarks, 0. The model finds",
+    ),
+    "a group that is no column": (
+        "landmarks",
+        lambda folder: ["group=scanner"],
+        3,
+        "group=scanner: there is no column",
+    ),
+    "keys of other data": ("landmarks", lambda folder: ["data.root=x"], 2, "data.root=x does not fit data=phantom"),
+    "a split that is none": ("landmarks", lambda folder: ["split=tests"], 2, "split=tests is not one of all, train"),
+    "views of landmarks": ("landmarks", lambda folder: ["tta=4"], 2, "tta=4 does not fit task=landmarks"),
+    "a key that the run fixes": (
+        "landmarks",
+        lambda folder: ["data.input_height=64"],
+        2,
+        "data.input_height is not a key of data",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence(name: str, tmp_path: Path) -> None:
+    kind, arrange, code, said = MISTAKES[name]
+    given = [text.replace("IMAGES", str(images())) for text in arrange(tmp_path)]
+    before = set(tmp_path.iterdir())
+    ended = evaluate(tmp_path, f"run={run_of(kind)}", *given, "out=new")
+    assert (ended.code, ended.err.count("\n")) == (code, 1), ended.err
+    assert said in ended.err
+    assert set(tmp_path.iterdir()) == before
