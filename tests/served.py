@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 from conftest import TINY, TINY_LABELS, run_in_process
+from faults import ANYTHING, Ended, promised
 from PIL import Image
 
 from data.phantom import draw_phantom
@@ -74,3 +76,11 @@ def images() -> Path:
 def written_by(kind: str) -> pd.DataFrame:
     """predictions.csv of the run, by image."""
     return pd.read_csv(run_of(kind) / "predictions.csv").set_index("image")
+
+
+def check_promise(name: str, ended: Ended) -> None:
+    """The command told a mistake as docs/faults.md says."""
+    code, message = promised()[name]
+    pattern = "error: " + ".*".join(re.escape(part) for part in message.split(ANYTHING))
+    assert re.fullmatch(pattern, ended.err.strip()), f"\npromised: {message}\nsaid:     {ended.err}"
+    assert ended.code == code

@@ -52,7 +52,7 @@ def test_radii_are_told_in_px_where_no_spacing_is_known() -> None:
 
 @pytest.mark.parametrize("weights", ["best", "last", "mean of", "ensemble of"])
 def test_the_weights_are_those_that_the_run_took(weights: str, tmp_path: Path) -> None:
-    """The candidate that the run took gives its predictions; each of the others gives the value that it was judged by."""
+    """The candidate that was taken gives the run's predictions, each of the others the value that it was judged by."""
     run = RunDir(Path(shutil.copytree(run_of("snapshots"), tmp_path / "run")))
     results = json.loads(run.results.read_text())
     (row,) = [row for row in results["headline"] if row["stage"].startswith(weights)]
@@ -119,7 +119,7 @@ def test_what_is_no_image_is_told_or_left_out(tmp_path: Path, caplog: pytest.Log
     predictor = load(run_of("landmarks"), device="cpu")
     (tmp_path / "bad.png").write_bytes((images() / "phantom_00000.png").read_bytes()[:400])
     both = [tmp_path / "bad.png", images() / "phantom_00000.png"]
-    with pytest.raises(DataError, match="bad.png: the file ends too early"):
+    with pytest.raises(DataError, match=r"bad.png: the file ends too early"):
         predictor.predict(both)
     assert list(predictor.predict(both, skip_unreadable=True)["image"]) == [str(both[1])]
     assert "left out: " in caplog.text
@@ -147,7 +147,7 @@ def test_a_folder_that_is_no_finished_run_is_told(tmp_path: Path) -> None:
         load(run.path)
     run.lr_history.unlink()
     run.results.write_text(results[:100])
-    with pytest.raises(ValueError, match="results.json is not as a run wrote it"):
+    with pytest.raises(ValueError, match=r"results.json is not as a run wrote it"):
         load(run.path)
     run.results.write_text(json.dumps({"range_test": {}, "verdict": ""}))
     with pytest.raises(ValueError, match="holds range tests alone"):
@@ -159,7 +159,7 @@ def test_a_folder_that_is_no_finished_run_is_told(tmp_path: Path) -> None:
         load(run.path)
     run.results.write_text(results)
     run.best_weights.unlink()
-    with pytest.raises(ValueError, match="best.safetensors is missing"):
+    with pytest.raises(ValueError, match=r"best.safetensors is missing"):
         load(run.path)
 
 
