@@ -56,9 +56,9 @@ def test_a_table_is_judged_as_a_whole_and_by_group(kind: str, label: list[str], 
     given = (f"run={run_of(kind)}", "data.table=other.csv", "data.allow_outside_root=true", *label, "group=scanner")
     ended = evaluate(tmp_path, *given, "out=new")
     assert ended.code == 0, ended.err
-    metrics = pd.read_csv(tmp_path / "new" / "metrics.csv").set_index("scanner")
+    metrics = pd.read_csv(tmp_path / "new" / "metrics.csv").set_index("group")
     assert list(metrics.index)[1:] == ["(empty)", "a", "b", "all"]
-    assert list(metrics["count"]) == [30, 10, 10, 10, 30]
+    assert list(metrics["images"]) == [30, 10, 10, 10, 30]
     rows = pd.read_csv(tmp_path / "new" / "predictions.csv")
     if kind == "landmarks":
         errors = rows.filter(regex="_error_mm$")

@@ -19,7 +19,7 @@ def predict(folder: Path, *arguments: str) -> Ended:
 
 
 def test_a_folder_of_images_leaves_rows_pictures_and_what_was_done(tmp_path: Path) -> None:
-    ended = predict(tmp_path, f"run={run_of('landmarks')}", f"images={images()}", "overlays=2", "batch_size=7")
+    ended = predict(tmp_path, f"run={run_of('landmarks')}", f"images={images()}", "overlays=2")
     assert (ended.code, ended.err) == (0, "")
     (out,) = (tmp_path / "predictions").iterdir()
     assert {path.name for path in out.iterdir()} == {"predictions.csv", "predict.json", "overlays"}
@@ -71,7 +71,12 @@ def test_bad_images_are_listed_and_the_rest_is_done(tmp_path: Path) -> None:
 
 def test_numbers_of_a_pattern_have_the_values_of_the_run(tmp_path: Path) -> None:
     pattern = images() / "phantom_0000*.png"
-    assert predict(tmp_path, f"run={run_of('snapshots')}", f"images={pattern}", "out=new", "overlays=1").code == 0
+    assert (
+        predict(
+            tmp_path, f"run={run_of('snapshots')}", f"images={pattern}", "out=new", "overlays=1", "batch_size=3"
+        ).code
+        == 0
+    )
     found = pd.read_csv(tmp_path / "new" / "predictions.csv")
     assert len(found) == 10
     found.index = [Path(name).stem for name in found["image"]]

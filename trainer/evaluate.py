@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from trainer.exit_codes import FAULTS
-from trainer.serving.settings import register_serving_schemas
+from trainer.serving.settings import EvaluateSettings, register_serving_schemas
 from trainer.serving.verb import check_ours, remove_if_empty, run_verb, typed_settings
 
 register_serving_schemas()
@@ -20,7 +20,7 @@ def evaluate(composed: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         check_ours(folder, ("metrics.csv", "results.json"))
-        settings = typed_settings(composed)
+        settings = typed_settings(composed, EvaluateSettings)
         from trainer.serving.evaluation_run import evaluate_into  # imports torch, which --help must not wait for
 
         evaluate_into(folder, settings)

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from trainer.exit_codes import FAULTS
-from trainer.serving.settings import register_serving_schemas
+from trainer.serving.settings import PredictSettings, register_serving_schemas
 from trainer.serving.verb import check_ours, remove_if_empty, run_verb, typed_settings
 
 register_serving_schemas()
@@ -22,7 +22,7 @@ def predict(composed: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         check_ours(folder, ("predict.json",))
-        settings = typed_settings(composed)
+        settings = typed_settings(composed, PredictSettings)
         from trainer.serving.prediction_run import predict_into  # imports torch, which --help must not wait for
 
         sys.exit(predict_into(folder, settings))

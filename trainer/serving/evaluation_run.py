@@ -23,6 +23,7 @@ from trainer.plots import boxes_for_missing_letters
 from trainer.progress import clock
 from trainer.report import shown
 from trainer.run_dir import json_numbers, write_json, write_text
+from trainer.serving.memory import too_large_explained
 from trainer.serving.network import build_networks, serving_compute
 from trainer.serving.new_data import Judged, groups_of, judged_data
 from trainer.serving.settings import EvaluateSettings
@@ -66,18 +67,18 @@ def evaluate_into(folder: Path, settings: EvaluateSettings) -> None:
     network = build_networks(run, compute)[0]
     members = Candidate(run.weights, taken_weights(run.run_dir, run.weights))
     rule = UpdateRule(judged.task, compute, accumulation=1, clip_norm=None)
-    predictions = members.predict(network, judged.data, judged.split, rule, num_views)
+    with too_large_explained(compute, "data.batch_size", judged.data.batch_size):
+        predictions = members.predict(network, judged.data, judged.split, rule, num_views)
     if run.calibration is not None:
         predictions = {**predictions, "radius": run.calibration.radii(predictions["spread"])}
 
     # How good it is: of all, and of each group.
     rows = _rows(run, judged, predictions, groups)
-    title = settings.group or "rows"
-    _write(folder, run, judged, predictions, rows, groups, title, warnings)
+    _write(folder, run, judged, predictions, rows, groups, settings.group, warnings)
     if settings.pictures:
         with boxes_for_missing_letters():
             judged.task.pictures(folder / "plots", predictions, judged.data.records)
-    _print(rows, judged.task, title)
+    _print(rows, judged.task, settings.group or "")
     log.info("%d images in %s; everything is in %s", rows[-1].images, clock(time.perf_counter() - started), folder)
 
 
@@ -142,17 +143,17 @@ def _write(
     predictions: Predictions,
     rows: list[Row],
     groups: np.ndarray | None,
-    title: str,
+    group: str | None,
     warnings: list[str],
 ) -> None:
     task, records = judged.task, judged.data.records
     for earlier in folder.glob("per_*.csv"):  # of another evaluation
         earlier.unlink()
     table = task.table(predictions, records, judged.split)
-    if groups is not None and title not in table:
-        table.insert(2, title, groups)
+    if group is not None and group not in table:
+        table.insert(2, group, groups)
     write_text(folder / "predictions.csv", table.to_csv(index=False, float_format=task.float_format))
-    pd.DataFrame([_flat(row, title) for row in rows]).to_csv(folder / "metrics.csv", index=False)
+    pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / "metrics.csv", index=False)
     details = task.details(predictions, records)
     for detail in details:
         part = re.sub(r"[^\w.-]+", "_", detail.title.removeprefix("Every ").lower())
@@ -170,7 +171,7 @@ def _write(
         "metrics": everything.metrics,
         "intervals": everything.intervals,
         "rows": [asdict(row) for row in rows],
-        "group": None if groups is None else title,
+        "group": group,
         **_uncertainty(run, judged, predictions),
         "details": [
             {
@@ -194,8 +195,8 @@ def _uncertainty(run: TrainedRun, judged: Judged, predictions: Predictions) -> d
     return {"uncertainty": coverage_findings(predictions, predictions["radius"], names, unit)}
 
 
-def _flat(row: Row, title: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {title: row.name, "count": row.images}
+def _flat(row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {"group": row.name, "images": row.images}
     for name, value in row.metrics.items():
         flat[name] = value
         if name in row.intervals:

@@ -166,9 +166,8 @@ def groups_of(judged: Judged, column: str) -> np.ndarray:
     if words is None:
         offered = [*(judged.cells.header if judged.cells is not None else []), *names]
         only = f"only {enumerated(dict.fromkeys(offered))}" if offered else "these data have none"
-        raise DataError(
-            f"{judged.source}: group={column}: no column {quoted(column)}{nearest(column, offered)}, {only}."
-        )
+        near = nearest(column, offered)
+        raise DataError(f"{judged.source}: group={column}: there is no column {quoted(column)}{near}, {only}.")
     chosen = np.array([word or "(empty)" for word in words], dtype=object)[judged.indices]
     if len(set(chosen)) > MOST_GROUPS:
         raise ValueError(

@@ -25,10 +25,9 @@ from data.reading_ahead import done_ahead
 from models.classifiers import PooledHead
 from trainer.config.checks import check_positive
 from trainer.device import Compute
-from trainer.errors import TrainingError
-from trainer.memory_faults import is_out_of_memory
 from trainer.serving.answer_tables import answer_table
 from trainer.serving.covariate_input import cells_of, covariates_of
+from trainer.serving.memory import too_large_explained
 from trainer.serving.network import build_networks, build_task, no_data, serving_compute
 from trainer.serving.trained_run import TrainedRun, read_run
 from trainer.tasks.task import Predictions
@@ -214,15 +213,8 @@ class Predictor:
             return Answered({"index": index}, pd.DataFrame(), failures, {})
         inputs = np.stack([read.inputs for read in sound if read.inputs is not None])
         affines = np.stack([read.affine for read in sound if read.affine is not None])
-        try:
+        with too_large_explained(self.compute, "batch_size", len(sound)):
             answers = self.answers_of(index, inputs, affines, covariates.encoded[index])
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(
-                f"out of memory on {self.compute.device} with batch_size={len(sound)}; try batch_size="
-                f"{max(1, len(sound) // 2)}{'' if len(sound) > 1 else ' on another device: device=cpu'}"
-            ) from error
         kept = {read.index: read.image for read in sound if read.image is not None}
         return Answered(answers, answer_table(self.run.known, answers, images, covariates), failures, kept)
 

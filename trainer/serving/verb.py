@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; there is no public way to it
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,8 @@ from trainer.__main__ import fail, prepare
 from trainer.arguments import check_arguments
 from trainer.config.limits import check_values
 from trainer.exit_codes import FAULTS
+
+Settings = TypeVar("Settings")
 
 
 def run_verb(command: Callable[[], Any], name: str) -> None:
@@ -32,13 +34,16 @@ def run_verb(command: Callable[[], Any], name: str) -> None:
         sys.exit(130)
 
 
-def typed_settings(composed: DictConfig) -> Any:
+def typed_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
     """The settings that a schema describes; raises ValueError, or OmegaConf's own, for what they can't be."""
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise ValueError(f"{missing[0]} has no value; give it as {missing[0]}=VALUE")
-    check_values(OmegaConf.to_container(composed, resolve=True))
-    return OmegaConf.to_object(composed)
+    plain = OmegaConf.to_container(composed, resolve=True)
+    check_values(plain)
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    assert isinstance(settings, schema)
+    return settings
 
 
 def check_ours(folder: Path, written: tuple[str, ...]) -> None:
