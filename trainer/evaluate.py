@@ -8,6 +8,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from trainer.__main__ import fail
 from trainer.exit_codes import FAULTS
 from trainer.serving.settings import EvaluateSettings, register_serving_schemas
 from trainer.serving.verb import check_ours, remove_if_empty, run_verb, typed_settings
@@ -24,9 +25,9 @@ def evaluate(composed: DictConfig) -> None:
         from trainer.serving.evaluation_run import evaluate_into  # imports torch, which --help must not wait for
 
         evaluate_into(folder, settings)
-    except FAULTS:
+    except FAULTS as error:  # told here, because Hydra would tell it too
         remove_if_empty(folder)
-        raise
+        fail(error)
 
 
 def main() -> None:

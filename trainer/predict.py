@@ -9,6 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from trainer.__main__ import fail
 from trainer.exit_codes import FAULTS
 from trainer.serving.settings import PredictSettings, register_serving_schemas
 from trainer.serving.verb import check_ours, remove_if_empty, run_verb, typed_settings
@@ -26,9 +27,9 @@ def predict(composed: DictConfig) -> None:
         from trainer.serving.prediction_run import predict_into  # imports torch, which --help must not wait for
 
         sys.exit(predict_into(folder, settings))
-    except FAULTS:
+    except FAULTS as error:  # told here, because Hydra would tell it too
         remove_if_empty(folder)
-        raise
+        fail(error)
 
 
 def main() -> None:

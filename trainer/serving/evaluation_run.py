@@ -29,7 +29,7 @@ from trainer.serving.new_data import Judged, groups_of, judged_data
 from trainer.serving.settings import EvaluateSettings
 from trainer.serving.trained_run import TrainedRun, read_run
 from trainer.tasks.landmark_calibration import coverage_findings
-from trainer.tasks.task import Predictions, Task
+from trainer.tasks.task import Column, Predictions, Task
 
 ALL = "all"  # the row of all images
 
@@ -210,14 +210,15 @@ def _print(rows: list[Row], task: Task[Any], title: str) -> None:
     for heading in ("images", *(column.heading for column in task.columns)):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        cells = [_with_interval(row, column.key, column.style) for column in task.columns]
+        first, *others = task.columns  # the interval of the most telling one; all are in metrics.csv
+        cells = [_with_interval(row, first), *(shown(row.metrics[column.key], column.style) for column in others)]
         table.add_row(row.name, str(row.images), *cells)
     console().print(table)
 
 
-def _with_interval(row: Row, key: str, style: str) -> str:
-    value = shown(row.metrics[key], style)
-    low, high = row.intervals.get(key, (np.nan, np.nan))
+def _with_interval(row: Row, column: Column) -> str:
+    value = shown(row.metrics[column.key], column.style)
+    low, high = row.intervals.get(column.key, (np.nan, np.nan))
     if not np.isfinite([low, high]).all():
         return value
-    return f"{value} ({shown(low, style).removesuffix(' %')} to {shown(high, style)})"
+    return f"{value} ({shown(low, column.style).removesuffix(' %')} to {shown(high, column.style)})"
