@@ -26,12 +26,20 @@ MOST_TOLD = 20  # failures, on stderr
 class PredictionFiles:
     """Writes each batch at once, so that memory stays bounded and a run that is stopped leaves what it found."""
 
-    def __init__(self, folder: Path, predictor: Predictor) -> None:
+    def __init__(self, folder: Path, predictor: Predictor, *, most_drawn: float) -> None:
         self.predictions, self.failed, self.overlays = (
             folder / name for name in ("predictions.csv", "failed.csv", "overlays")
         )
         self.predictor = predictor
-        self.num_answered = self.num_failed = 0
+        self.most_drawn = most_drawn
+        self.num_answered = self.num_failed = self.num_drawn = 0
+
+    def wants_pixels(self, index: int) -> bool:
+        """Whether more images are to be drawn, this one perhaps."""
+        return self.num_drawn < self.most_drawn
+
+    def remove_earlier(self) -> None:
+        """What predictions before these have left."""
         for earlier in (self.predictions, self.failed):
             earlier.unlink(missing_ok=True)
         shutil.rmtree(self.overlays, ignore_errors=True)
@@ -59,7 +67,8 @@ class PredictionFiles:
                 print(f"failed: {failure.reason}", file=sys.stderr)
         with boxes_for_missing_letters():
             for row, index in enumerate(batch.answers["index"].tolist()):
-                if index in batch.images:
+                if index in batch.images and self.num_drawn < self.most_drawn:
+                    self.num_drawn += 1
                     name = str(batch.table["image"].iloc[row])
                     write(self._picture(batch, row, batch.images[index], name), self.overlays / _file_name(index, name))
 

@@ -37,7 +37,8 @@ def predict_into(folder: Path, settings: PredictSettings) -> int:
         allow_outside_root=settings.allow_outside_root,
         pixel_spacing_mm=settings.pixel_spacing_mm,
     )
-    answered = predictor.answer(images, batch_size=settings.batch_size, tta=settings.tta, keep=settings.draws)
+    files = PredictionFiles(folder, predictor, most_drawn=settings.most_drawn)
+    answered = predictor.answer(images, batch_size=settings.batch_size, tta=settings.tta, keep=files.wants_pixels)
     weights, device = predictor.run.weights, predictor.compute.device
     log.info("%s: weights %s, on %s; %d images", settings.run, weights, device, len(images))
     told: dict[str, Any] = {
@@ -48,7 +49,7 @@ def predict_into(folder: Path, settings: PredictSettings) -> int:
         "finished": False,
     }
     batches = chain([next(answered)], answered)  # what is wrong with all images is told before anything is written
-    files = PredictionFiles(folder, predictor)
+    files.remove_earlier()
     write_json(folder / "predict.json", told)
     with image_progress(len(images)) as advance:
         for batch in batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,10 @@ class PredictSettings:
         check_positive("tta", self.tta)
         check_device(self.device)
 
-    def draws(self, index: int) -> bool:
-        """Whether the image of this number (from 0) is drawn."""
-        return self.overlays if isinstance(self.overlays, bool) else index < self.overlays
+    @property
+    def most_drawn(self) -> float:
+        """How many images are drawn at most."""
+        return (math.inf if self.overlays else 0) if isinstance(self.overlays, bool) else self.overlays
 
 
 @dataclass(kw_only=True)
