@@ -1,6 +1,8 @@
 """`python -m trainer.evaluate`: on the run's own splits it finds what the run found, and each group what it holds."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,3 +117,19 @@ def test_a_mistake_is_told_as_promised(name: str, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     check_promise(name, evaluate(tmp_path, f"run={run_of(kind)}", *given, "out=new"))
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.real_data
+def test_a_model_of_phantoms_is_judged_on_real_radiographs(tmp_path: Path) -> None:
+    data = Path(os.environ.get("TRAINER_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data") / "ceph"
+    if not data.is_dir():
+        pytest.skip(f"no research images in {data}")
+    pd.read_csv(data / "landmarks.csv", dtype=str)[:4].to_csv(tmp_path / "few.csv", index=False)
+    shutil.copy(data / "landmark_names.txt", tmp_path)
+    given = ("data.table=few.csv", f"data.root={data / 'images'}", "pictures=false", "out=new")
+    ended = evaluate(tmp_path, f"run={run_of('landmarks')}", *given)
+    assert ended.code == 0, ended.err
+    truth = pd.read_csv(tmp_path / "few.csv").filter(regex="^[xy]").to_numpy().reshape(4, -1, 2)
+    found = pd.read_csv(tmp_path / "new" / "predictions.csv").filter(regex="_[xy]$").to_numpy().reshape(4, -1, 2)
+    errors_mm = 0.3 * np.linalg.norm(found - truth, axis=2)
+    assert results_of(tmp_path / "new")["metrics"]["mre_mm"] == pytest.approx(errors_mm.mean(), rel=1e-4)

@@ -71,12 +71,8 @@ def test_bad_images_are_listed_and_the_rest_is_done(tmp_path: Path) -> None:
 
 def test_numbers_of_a_pattern_have_the_values_of_the_run(tmp_path: Path) -> None:
     pattern = images() / "phantom_0000*.png"
-    assert (
-        predict(
-            tmp_path, f"run={run_of('snapshots')}", f"images={pattern}", "out=new", "overlays=1", "batch_size=3"
-        ).code
-        == 0
-    )
+    given = (f"run={run_of('snapshots')}", f"images={pattern}", "out=new", "overlays=1", "batch_size=3")
+    assert predict(tmp_path, *given).code == 0
     found = pd.read_csv(tmp_path / "new" / "predictions.csv")
     assert len(found) == 10
     found.index = [Path(name).stem for name in found["image"]]
