@@ -22,7 +22,7 @@ def predict(composed: DictConfig) -> None:
     """Ends the process with exit code 3 where an image failed."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        check_ours(folder, ("predict.json",))
+        check_ours(folder, "predict.json")
         settings = typed_settings(composed, PredictSettings)
         from trainer.serving.prediction_run import predict_into  # imports torch, which --help must not wait for
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -149,15 +150,17 @@ def _write(
     task, records = judged.task, judged.data.records
     for earlier in folder.glob("per_*.csv"):  # of another evaluation
         earlier.unlink()
+    shutil.rmtree(folder / "plots", ignore_errors=True)
+    # First, because by this file the folder is known as an evaluation's.
+    write_text(folder / "metrics.csv", pd.DataFrame([_flat(row) for row in rows]).to_csv(index=False))
     table = task.table(predictions, records, judged.split)
     if group is not None and group not in table:
         table.insert(2, group, groups)
     write_text(folder / "predictions.csv", table.to_csv(index=False, float_format=task.float_format))
-    pd.DataFrame([_flat(row) for row in rows]).to_csv(folder / "metrics.csv", index=False)
     details = task.details(predictions, records)
     for detail in details:
         part = re.sub(r"[^\w.-]+", "_", detail.title.removeprefix("Every ").lower())
-        detail.rows.to_csv(folder / f"per_{part}.csv", index=False)
+        write_text(folder / f"per_{part}.csv", detail.rows.to_csv(index=False))
     everything = rows[-1]
     baseline = next((row.metrics for row in rows if row.name == task.baseline_name), None)
     results: dict[str, Any] = {

@@ -46,9 +46,9 @@ def typed_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
     return settings
 
 
-def check_ours(folder: Path, written: tuple[str, ...]) -> None:
-    """Raises ValueError for a folder with files that are not what the same verb wrote before, which is replaced."""
-    if any(folder.iterdir()) and not all((folder / name).is_file() for name in written):
+def check_ours(folder: Path, written: str) -> None:
+    """Raises ValueError for a folder with files, unless `written` says that the same verb made it: that is replaced."""
+    if any(folder.iterdir()) and not (folder / written).is_file():
         raise ValueError(f"out={folder} holds other files; name a new folder")
     if (folder / "config.yaml").exists():
         raise ValueError(f"out={folder} is a run directory; name a new folder")
