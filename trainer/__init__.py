@@ -4,7 +4,6 @@
 `from trainer import LRFinder` is the learning-rate range test for any other torch model.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,5 +18,10 @@ def __getattr__(name: str) -> Any:
     """Imports torch only for who asks for the names of `__all__`."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "trainer.serving.predictor" if name in ("Predictor", "load") else "trainer.lr_finder"
-    return getattr(import_module(module), name)
+    if name in ("Predictor", "load"):
+        import trainer.serving.predictor
+
+        return getattr(trainer.serving.predictor, name)
+    import trainer.lr_finder
+
+    return getattr(trainer.lr_finder, name)
