@@ -102,9 +102,9 @@ def test_a_mistake_is_told_as_promised(name: str, tmp_path: Path) -> None:
     for word, meant in (("RUN", run_of("landmarks")), ("CLASSES", run_of("classes")), ("IMAGES", images())):
         arguments = [text.replace(f"={word}", f"={meant}") for text in arguments]
     if not any(text.startswith("out=") for text in arguments):
-        arguments = [*arguments, "out=new"]
+        arguments = ["out=new", *arguments]
     if not any(text.startswith("device=") for text in arguments):
-        arguments = [*arguments, "device=cpu"]
+        arguments = ["device=cpu", *arguments]
     (tmp_path / "empty").mkdir()
     (tmp_path / "few.csv").write_text("image\nphantom_00000.png\n")
     check_promise(name, run_main(*arguments, folder=tmp_path, program="trainer.predict"))
