@@ -161,7 +161,7 @@ def groups_of(judged: Judged, column: str) -> np.ndarray:
     if judged.cells is not None:
         place = judged.cells.column([column.strip().lower()])
         words = None if place is None else [row[place] for row in judged.cells.rows]
-    if words is None and column in names:
+    if words is None and covariates is not None and column in names:
         words = covariates.values[names.index(column)]
     if words is None:
         offered = [*(judged.cells.header if judged.cells is not None else []), *names]
