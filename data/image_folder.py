@@ -15,8 +15,14 @@ from data.image_rows import SPLIT_WORDS
 from data.images import read_size
 from data.labels import Labels, classes_of, numbers_of
 
-OUTPUT_FOLDERS = ("outputs", "multirun")  # of the working folder
-OUTPUT_FILES = (("config.yaml", "environment.json"), ("check.json",))  # of the folder of a run, and of a check
+OUTPUT_FOLDERS = ("outputs", "multirun", "predictions", "evaluations")  # of the working folder
+# Of the folder of a run, a check, predictions and an evaluation.
+OUTPUT_FILES = (
+    ("config.yaml", "environment.json"),
+    ("check.json",),
+    ("predict.json",),
+    ("metrics.csv", "results.json"),
+)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".gif", ".webp"})
 
 log = logging.getLogger(__name__)
@@ -36,8 +42,8 @@ class ImageFolder:
 def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
     """The images under `root` in `<class>/` or `train/<class>/`, also those in deeper folders.
 
-    Left out are hidden folders and what runs and checks have written: `outputs` and `multirun` in the working folder,
-    and any folder that holds a run or a check.
+    Left out are hidden folders and what this program has written: `outputs`, `multirun`, `predictions` and
+    `evaluations` in the working folder, and any folder that holds a run, a check, predictions or an evaluation.
     Raises DataError for a tree of another shape, for images that are there twice and for those that can't be read.
     """
     root = Path(root)
@@ -45,7 +51,7 @@ def read_image_folder(root: Path | str, *, numeric: bool) -> ImageFolder:
         what = "is a file, expected a folder" if root.exists() else f"no such folder{did_you_mean(root)}"
         raise DataError(f"{root}: {what}. Name the folder that holds a folder of images for each class.")
     by_split = _has_split_folders(root)
-    names, skipped, empty = _list_images(root)
+    names, skipped, empty = list_images(root)
     if empty:
         log.warning("%s: folders without any file: %s", root, one_line(enumerated(empty)))
     if skipped:
@@ -107,14 +113,14 @@ def _folders_in(folder: Path) -> list[str]:
 
 
 def is_left_out(folder: str) -> bool:
-    """Whether a folder is hidden, or written by a run or a check."""
+    """Whether a folder is hidden, or written by this program."""
     place, name = os.path.split(folder)
     if name.startswith(".") or (name in OUTPUT_FOLDERS and os.path.realpath(place) == os.path.realpath(os.curdir)):
         return True
     return any(all(os.path.isfile(os.path.join(folder, file)) for file in files) for files in OUTPUT_FILES)
 
 
-def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
+def list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
     """Names of the images under `root`, of the other files and of empty folders.
 
     Raises DataError where a folder with images is there twice, by a link.

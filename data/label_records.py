@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,11 @@ from data.image_folder import read_image_folder
 from data.image_rows import read_image_rows, read_listed, read_sizes
 from data.images import read_image
 from data.labels import Labels, check_classes_trained, check_numbers_vary, read_labels
-from data.phantom import GROWTH_STAGES, draw_phantom
+from data.phantom import GROWTH_STAGES, PhantomSample, draw_phantom
 from data.records import read_drawn
 from data.splits import keep_splits, written_or_drawn_splits
+
+PHANTOM_CLASS, PHANTOM_NUMBER = "growth_stage", "age_months"  # columns
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class LabelRecords:
     sizes: np.ndarray  # (N, 2) width, height
     splits: np.ndarray  # (N,) train, val or test
     read: Callable[[int], np.ndarray]  # index -> (H, W) or (H, W, 3) uint8
+    target_scale: tuple[float, float] | None = None  # mean and std that a model knows already; None: as trained here
 
     def indices(self, split: str) -> np.ndarray:
         return np.flatnonzero(self.splits == split)
@@ -39,11 +42,15 @@ class LabelRecords:
     @property
     def target_mean(self) -> float:
         """Mean of the training numbers."""
+        if self.target_scale is not None:
+            return self.target_scale[0]
         return float(self.targets[self.indices("train")].mean())
 
     @property
     def target_std(self) -> float:
         """Standard deviation of the training numbers, above 0."""
+        if self.target_scale is not None:
+            return self.target_scale[1]
         return float(self.targets[self.indices("train")].std())
 
 
@@ -129,7 +136,7 @@ def folder_records(
         covariates=no_covariates(len(tree.image_names)),
         sizes=tree.sizes,
         splits=splits,
-        read=partial(_read_file, tree.images),
+        read=partial(read_file, tree.images),
     )
 
 
@@ -149,19 +156,9 @@ def phantom_label_records(
 ) -> LabelRecords:
     """Drawn radiographs, kept in memory, with growth_stage or (numeric) age_months as label; sex is a covariate."""
     phantoms = [draw_phantom(seed, index, height=height, width=width, trouble=trouble) for index in range(num_images)]
-    names = [f"phantom_{index:05d}" for index in range(num_images)]
-    table = Cells(
-        path=Path("phantom"),
-        header=["image", "growth_stage", "age_months", "sex"],
-        header_line=1,
-        rows=[
-            [name, drawn.growth_stage, f"{drawn.age_months:g}", drawn.sex]
-            for name, drawn in zip(names, phantoms, strict=True)
-        ],
-        lines=list(range(2, num_images + 2)),
-        decimal_marks=["."] * 4,
-    )
-    label = "age_months" if numeric else "growth_stage"
+    table = phantom_table(phantoms)
+    names = [row[0] for row in table.rows]
+    label = PHANTOM_NUMBER if numeric else PHANTOM_CLASS
     offered = [name for name in table.header[1:] if name != label]
     if unknown := [name for name in covariates if name.strip().lower() not in offered]:
         raise DataError(
@@ -196,6 +193,21 @@ def phantom_label_records(
     )
 
 
+def phantom_table(phantoms: Sequence[PhantomSample]) -> Cells:
+    """What is known of drawn radiographs, as the cells of a table."""
+    return Cells(
+        path=Path("phantom"),
+        header=["image", PHANTOM_CLASS, PHANTOM_NUMBER, "sex"],
+        header_line=1,
+        rows=[
+            [f"phantom_{index:05d}", drawn.growth_stage, f"{drawn.age_months:g}", drawn.sex]
+            for index, drawn in enumerate(phantoms)
+        ],
+        lines=list(range(2, len(phantoms) + 2)),
+        decimal_marks=["."] * 4,
+    )
+
+
 def _check_trained(labels: Labels, splits: np.ndarray, *, origin: str) -> None:
     if labels.class_names is None:
         check_numbers_vary(labels, splits, origin=origin)
@@ -203,5 +215,5 @@ def _check_trained(labels: Labels, splits: np.ndarray, *, origin: str) -> None:
         check_classes_trained(labels, splits)
 
 
-def _read_file(images: list[Path], index: int) -> np.ndarray:
+def read_file(images: list[Path], index: int) -> np.ndarray:
     return read_image(images[index])

@@ -53,6 +53,38 @@ def read_labels(
 
     `origin`: the option to check if there is only one class.
     """
+    column, places, words = _label_cells(cells, label, covariates)
+    if numeric:
+        numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma_in([column]))
+        return Labels(cells.path, places, numbers, None)
+    return classes_of(cells.path, places, words, origin=origin, class_order=class_order)
+
+
+def read_known_labels(
+    cells: Cells, label: str | None, *, class_names: Sequence[str] | None, covariates: Sequence[str]
+) -> Labels:
+    """The label column of a table under the classes that a model knows, None for numbers. Not all need to occur."""
+    column, places, words = _label_cells(cells, label, covariates)
+    if class_names is None:
+        numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma_in([column]))
+        return Labels(cells.path, places, numbers, None)
+    return known_classes_of(cells.path, places, words, class_names)
+
+
+def known_classes_of(source: Path, places: list[str], words: list[str], class_names: Sequence[str]) -> Labels:
+    """Words to the classes that a model knows; raises DataError for any other."""
+    index = {name: i for i, name in enumerate(class_names)}
+    if faults := [
+        f"{place} is {quoted(word)}{nearest(word, list(class_names))}"
+        for place, word in zip(places, words, strict=True)
+        if word not in index
+    ]:
+        raise DataError.listing(source, faults, f"The model knows the classes {enumerated(class_names)}.")
+    return Labels(source, places, np.array([index[word] for word in words], dtype=np.int64), list(class_names))
+
+
+def _label_cells(cells: Cells, label: str | None, covariates: Sequence[str]) -> tuple[int, list[str], list[str]]:
+    """The label column, and place and word of each row."""
     column = _label_column(cells, label)
     name = cells.header[column]
     if name.lower() in [covariate.strip().lower() for covariate in covariates]:
@@ -68,10 +100,7 @@ def read_labels(
         if word.lower() in NO_LABEL
     ]:
         raise DataError.listing(cells.path, faults, "Give every row its label, or delete the row.")
-    if numeric:
-        numbers = numbers_of(cells.path, places, words, decimal_comma=cells.decimal_comma_in([column]))
-        return Labels(cells.path, places, numbers, None)
-    return classes_of(cells.path, places, words, origin=origin, class_order=class_order)
+    return column, places, words
 
 
 def numbers_of(source: Path, places: list[str], words: list[str], *, decimal_comma: bool) -> np.ndarray:

@@ -13,7 +13,7 @@ from data.geometry import WHOLE, Region
 from data.image_rows import read_listed, read_sizes
 from data.phantom import LANDMARK_NAMES, draw_phantom
 from data.splits import keep_splits, written_or_drawn_splits
-from data.tables import check_landmarks_trained, check_points_inside, read_landmark_table
+from data.tables import LandmarkTable, check_landmarks_trained, check_points_inside, read_landmark_table
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def csv_records(
     splits_file: Path,
 ) -> LandmarkRecords:
     """The rows of a table; raises DataError for every fault in it (see data.tables)."""
-    rows = read_landmark_table(
+    rows, sizes = read_checked_table(
         table,
         root=root,
         allow_outside_root=allow_outside_root,
@@ -62,10 +62,6 @@ def csv_records(
         pixel_spacing_mm=pixel_spacing_mm,
         more_tables=more_tables,
     )
-    sizes = read_sizes(rows.path, rows.rows, rows.images)
-    by_annotator = [replace(rows, path=each.path, rows=each.lines, points=each.points) for each in rows.annotators]
-    for marked in by_annotator or [rows]:
-        check_points_inside(marked, sizes)
     splits = written_or_drawn_splits(
         splits_file,
         rows.image_names,
@@ -88,6 +84,31 @@ def csv_records(
         annotator_names=[each.name for each in rows.annotators],
         annotations=np.stack([each.points for each in rows.annotators]) if rows.annotators else None,
     )
+
+
+def read_checked_table(
+    table: Path,
+    *,
+    root: Path | None,
+    allow_outside_root: bool,
+    group_pattern: str | None = None,
+    pixel_spacing_mm: float | None,
+    more_tables: Sequence[Path],
+) -> tuple[LandmarkTable, np.ndarray]:
+    """The rows of a table, and the sizes (N, 2) of their images, in which the points lie; raises DataError."""
+    rows = read_landmark_table(
+        table,
+        root=root,
+        allow_outside_root=allow_outside_root,
+        group_pattern=group_pattern,
+        pixel_spacing_mm=pixel_spacing_mm,
+        more_tables=more_tables,
+    )
+    sizes = read_sizes(rows.path, rows.rows, rows.images)
+    by_annotator = [replace(rows, path=each.path, rows=each.lines, points=each.points) for each in rows.annotators]
+    for marked in by_annotator or [rows]:
+        check_points_inside(marked, sizes)
+    return rows, sizes
 
 
 def phantom_records(

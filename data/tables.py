@@ -67,7 +67,7 @@ def read_landmark_table(
     beside = path.parent / "landmark_names.txt"
     if marks.numbered and beside.is_file():
         names = read_landmark_names(beside, len(names))
-    spacing_mm = _read_spacing(cells, pixel_spacing_mm)
+    spacing_mm = read_spacing(cells, pixel_spacing_mm)
     rows = read_image_rows(cells, root, allow_outside_root=allow_outside_root, group_pattern=group_pattern)
     return LandmarkTable(
         path,
@@ -192,7 +192,8 @@ def read_flip_pairs(path: Path | str, num_landmarks: int) -> list[tuple[int, int
     return pairs
 
 
-def _read_spacing(cells: Cells, default_mm: float | None) -> np.ndarray:
+def read_spacing(cells: Cells, default_mm: float | None) -> np.ndarray:
+    """(N,) mm per px of a table's rows, `default_mm` for those that don't say, NaN = unknown."""
     column = cells.column(SPACING_COLUMNS)
     spacing_mm = np.full(len(cells.rows), np.nan) if column is None else read_numbers(cells, [column])[:, 0]
     wrong = (spacing_mm <= 0) | (spacing_mm > LARGEST_SPACING_MM)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from trainer.checkpoint import copied_weights, load_weights, read_weights, write_weights
+from trainer.checkpoint import load as read_checkpoint
 from trainer.config.run import TrainConfig
 from trainer.loop import UpdateRule, evaluate
 from trainer.phases import Phase, set_training_modes
@@ -17,6 +19,9 @@ from trainer.selection import is_better
 from trainer.snapshots import mean_weights, reestimate_batch_norm
 from trainer.state import TrainState
 from trainer.tasks.task import Predictions, Task
+
+LAST = "last update"
+EMA_PREFIX = "module."  # of torch's AveragedModel, before the names of the weights that it averages
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,30 @@ class Candidate:
                 batches = data.evaluation_batches(split, view)
                 views.append(evaluate(model, batches, rule.task, rule.compute)[1])
         return views[0] if len(views) == 1 else rule.task.averaged(views)
+
+
+def taken_weights(run_dir: RunDir, name: str) -> list[dict[str, Tensor]]:
+    """The weights of the candidate of this name in a run that has ended; several are an ensemble.
+
+    Raises:
+        ValueError: the name is none, or a file is missing or damaged.
+    """
+    ensemble = re.fullmatch(r"ensemble of (\d+) snapshots", name)
+    if ensemble is not None:
+        return [read_weights(run_dir.snapshot(cycle)) for cycle in range(int(ensemble[1]))]
+    if re.fullmatch(r"mean of \d+ snapshots", name):
+        return [read_weights(run_dir.average_weights)]
+    if name.startswith("best (epoch "):
+        return [read_weights(run_dir.best_weights)]
+    saved = read_checkpoint(run_dir) if name == LAST else None
+    if saved is None:
+        raise ValueError(
+            f"{run_dir.results} takes the weights {name!r}, which are not in {run_dir.path / 'checkpoints'}"
+        )
+    if saved["ema"] is None:
+        return [saved["model"]]
+    averaged = {key: value for key, value in saved["ema"].items() if key.startswith(EMA_PREFIX)}
+    return [{key.removeprefix(EMA_PREFIX): value for key, value in averaged.items()}]
 
 
 def check_snapshots(config: TrainConfig, data: RunData, task: Task[Any]) -> None:
@@ -68,7 +97,7 @@ def find_candidates(
         average = copied_weights(model)
         write_weights(run_dir.average_weights, average)
         candidates += [
-            Candidate("last update", [last]),
+            Candidate(LAST, [last]),
             Candidate(f"mean of {len(files)} snapshots", [average]),
             Candidate(f"ensemble of {len(files)} snapshots", [read_weights(file) for file in files]),
         ]

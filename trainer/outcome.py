@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from trainer.candidates import find_candidates, winner
 from trainer.checkpoint import copied_weights
-from trainer.command_line import resume_command
+from trainer.command_line import override, resume_command
+from trainer.console import console as _console
 from trainer.loop import UpdateRule
 from trainer.phases import Phase
 from trainer.plots import boxes_for_missing_letters, plot_learning_rates, plot_loss, plot_metrics
@@ -25,13 +23,11 @@ from trainer.progress import clock
 from trainer.range_test.outcome import range_test_pictures, read_findings
 from trainer.report import shown, write_report
 from trainer.run_data import RunData
-from trainer.run_dir import RunDir, write_json, write_text
+from trainer.run_dir import RunDir, json_numbers, write_json, write_text
 from trainer.state import TrainState
 from trainer.tasks.task import Predictions, Task
 
 log = logging.getLogger(__name__)
-
-FILE_WIDTH = 120  # letters
 
 
 @dataclass(frozen=True)
@@ -99,6 +95,7 @@ def write_outcome(
         **({"uncertainty": certainty.findings} if certainty is not None else {}),
         "phases": state.phase_metrics,
         "best": state.best,
+        "baseline": task.prior(data.records),
         "taken": {"weights": chosen, "value": state.final_value},
         "updates": state.iteration,
         "seconds": round(state.seconds, 2),
@@ -115,11 +112,14 @@ def write_outcome(
             for detail in task.details(first, data.records)
         ],
         "warnings": warnings,
-        "commands": {"resume": resume_command(run_dir.path)},
+        "commands": {
+            "predict": f"python -m trainer.predict {override('run', str(run_dir.path))} images=FOLDER",
+            "resume": resume_command(run_dir.path),
+        },
         "environment": run_dir.read_environment(),
         "config": OmegaConf.to_container(composed, resolve=True),
     }
-    write_json(run_dir.results, _json_numbers(results))  # before what only shows it
+    write_json(run_dir.results, json_numbers(results))  # before what only shows it
     write_report(
         run_dir.report,
         title=run_dir.path.name,
@@ -230,21 +230,3 @@ def _print_table(stages: list[Stage], task: Task[Any], state: TrainState, run_di
         clock(state.seconds),
         run_dir.path,
     )
-
-
-def _console() -> Console:
-    """Where the table goes, with units as they are written, `[m]` too. A file has no width of its own, and a table is
-    cut at the 80 letters that rich assumes."""
-    console = Console(markup=False, emoji=False)
-    return console if console.is_terminal else Console(markup=False, emoji=False, width=max(FILE_WIDTH, console.width))
-
-
-def _json_numbers(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
-    if isinstance(value, dict):
-        return {key: _json_numbers(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_numbers(child) for child in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value

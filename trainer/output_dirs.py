@@ -16,6 +16,7 @@ def register_output_dirs() -> None:
     """Make the resolvers known to Hydra. A config and those made from it, as the jobs of a sweep, keep the answer."""
     OmegaConf.register_new_resolver("run_dir", _run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_dir", _sweep_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("out_dir", _out_dir, use_cache=True, replace=True)
 
 
 def new_folder(path: Path, *, claim: bool) -> Path:
@@ -48,6 +49,11 @@ def _run_dir(resume: str | None, mode: RunMode | None, fresh: str) -> str:
         return str(new_folder(Path("outputs", fresh), claim=mode is not None))
     RunDir(Path(resume)).check_exists()
     return resume
+
+
+def _out_dir(out: str | None, mode: RunMode | None, fresh: str) -> str:
+    """The folder that was asked for, or a new one; `mode` is None where the config is only shown."""
+    return str(new_folder(Path(fresh), claim=mode is not None)) if out is None else out
 
 
 def _sweep_dir(resume: bool, mode: RunMode | None, overrides: DictConfig, fresh: str) -> str:

@@ -100,14 +100,17 @@ class ClassificationTask(Task[LabelRecords]):
         losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
         return losses * self.class_weights.to(logits.device)[target]
 
-    def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
-        """index (N,), target (N,) class, probabilities (N, C); attention (N, h, w) of models that have it."""
+    def answers(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
+        """index (N,), probabilities (N, C); attention (N, h, w) of models that have it."""
         found = {
             "index": batch["index"].cpu().numpy(),
-            "target": batch["target"].cpu().numpy(),
             "probabilities": output.values.float().softmax(dim=1).cpu().numpy().astype(np.float64),
         }
         return found if output.attention is None else {**found, "attention": output.attention.float().cpu().numpy()}
+
+    def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
+        """The answers with target (N,), a class."""
+        return {**self.answers(output, batch), "target": batch["target"].cpu().numpy()}
 
     def averaged(self, views: Sequence[Predictions]) -> Predictions:
         return averaged_views(views, "probabilities")
@@ -134,14 +137,18 @@ class ClassificationTask(Task[LabelRecords]):
                 parts.append(f"{self.monitor} {measured[self.monitor]:.3f}")
         return "  ".join(parts)
 
-    def baseline(self, records: LabelRecords, split: str) -> Predictions:
+    def prior(self, records: LabelRecords) -> dict[str, Any]:
+        counts = np.bincount(records.targets[records.indices("train")], minlength=len(self.class_names))
+        return {"class_shares": (counts / counts.sum()).tolist()}
+
+    def baseline(self, records: LabelRecords, split: str, prior: Mapping[str, Any] | None = None) -> Predictions:
         """The share of each class in the training split, whatever the image."""
         indices = records.indices(split)
-        counts = np.bincount(records.targets[records.indices("train")], minlength=len(self.class_names))
+        shares = np.array((prior or self.prior(records))["class_shares"])
         return {
             "index": indices,
             "target": records.targets[indices],
-            "probabilities": np.tile(counts / counts.sum(), (len(indices), 1)),
+            "probabilities": np.tile(shares, (len(indices), 1)),
         }
 
     def references(self, records: LabelRecords, split: str) -> dict[str, Predictions]:

@@ -76,7 +76,7 @@ def write_samples(
     attention: (N, h, w), which sums to 1 over an image and covers the input of `input_size` (height, width);
     affine_of: the map of a record's image px to input px. All three or none. A sheet without images is not written.
     """
-    scale = None if attention is None or not len(attention) else _scale(attention)
+    scale = None if attention is None or not len(attention) else attention_scale(attention)
     paths = []
     for kind, rows in choose_samples(samples.error, count).items():
         path = folder / f"samples_{kind}.png"
@@ -118,7 +118,7 @@ def draw_attention(
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _scale(attention: np.ndarray) -> Normalize:
+def attention_scale(attention: np.ndarray) -> Normalize:
     """From the mean to the strongest cell of a typical image: one scale for all sheets."""
     strongest = attention.max(axis=(1, 2)) * attention[0].size
     return Normalize(UNSEEN, max(LEAST_STRONG, float(np.median(strongest))), clip=True)

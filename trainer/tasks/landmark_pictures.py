@@ -93,13 +93,14 @@ def write_overlays(
 def draw_overlay(
     image: np.ndarray,
     points: np.ndarray,
-    truth: np.ndarray,
+    truth: np.ndarray | None,
     *,
     title: str,
     names: Sequence[str] | None = None,
     radii: np.ndarray | None = None,
 ) -> Figure:
-    """The image (H, W) or (H, W, 3) uint8 with predicted and true landmarks, (K, 2) px each; NaN is not drawn.
+    """The image (H, W) or (H, W, 3) uint8 with predicted and true landmarks, (K, 2) px each; NaN is not drawn, nor is a
+    truth that is None.
 
     `radii` (K,) px: of the circles around predictions that hold the truth in 90 %. Up to 30 landmarks are numbered,
     from 0; `names` explain the numbers.
@@ -114,15 +115,16 @@ def draw_overlay(
 
 
 def _draw(
-    axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray, title: str, radii: np.ndarray | None
+    axes: Axes, image: np.ndarray, points: np.ndarray, truth: np.ndarray | None, title: str, radii: np.ndarray | None
 ) -> None:
     height, width = image.shape[:2]
     show_image(axes, image)
-    joined = np.stack([truth, points], axis=1)
-    for ends in joined[np.isfinite(joined).all(axis=(1, 2))]:
-        axes.plot(*ends.T, color="#ffd23f", linewidth=1)
     size = 1.0 if len(points) <= MAX_NUMBERED else 0.7
-    axes.plot(*truth.T, "o", color=TRUTH, fillstyle="none", markersize=7 * size, markeredgewidth=1.4, label="truth")
+    if truth is not None:
+        joined = np.stack([truth, points], axis=1)
+        for ends in joined[np.isfinite(joined).all(axis=(1, 2))]:
+            axes.plot(*ends.T, color="#ffd23f", linewidth=1)
+        axes.plot(*truth.T, "o", color=TRUTH, fillstyle="none", markersize=7 * size, markeredgewidth=1.4, label="truth")
     axes.plot(*points.T, "o", color=PREDICTION, markersize=4 * size, markeredgewidth=0, label="prediction")
     if radii is not None:
         _draw_circles(axes, points, radii)
@@ -132,7 +134,7 @@ def _draw(
                 text = axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
                 text.set(color="white", path_effects=[withStroke(linewidth=1.5, foreground="black")])
     # Landmarks outside the frame are shown as far as a fifth of it.
-    both = np.concatenate([points, truth])
+    both = points if truth is None else np.concatenate([points, truth])
     for axis, size_px in enumerate((width, height)):
         present = both[np.isfinite(both[:, axis]), axis]
         low = min([-0.5, *present - 0.02 * size_px])

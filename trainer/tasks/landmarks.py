@@ -121,8 +121,8 @@ class LandmarkTask(Task[LandmarkRecords]):
     def loss(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Tensor:
         return self.landmark_loss(output, batch["points"], batch["visible"])
 
-    def predictions(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Predictions:
-        """index (N,), points and truth (N, K, 2) in original px, spacing_mm (N,), spread (N, K) in original px.
+    def answers(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Predictions:
+        """index (N,), points (N, K, 2) and spread (N, K), both in original px.
 
         spread: how far from the points the model expects the truth to lie; one input px of models that can't tell.
         """
@@ -134,10 +134,13 @@ class LandmarkTask(Task[LandmarkRecords]):
         return {
             "index": batch["index"].cpu().numpy(),
             "points": to_original(points, affine),
-            "truth": batch["truth"].cpu().numpy(),
-            "spacing_mm": batch["spacing_mm"].cpu().numpy(),
             "spread": np.maximum(spread, SMALLEST_SPREAD_PX) / shrink,
         }
+
+    def predictions(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Predictions:
+        """The answers with truth (N, K, 2) in original px and spacing_mm (N,)."""
+        truth, spacing_mm = (batch[name].cpu().numpy() for name in ("truth", "spacing_mm"))
+        return {**self.answers(output, batch), "truth": truth, "spacing_mm": spacing_mm}
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
         return landmark_metrics(*_measured(predictions), **self._measures)
@@ -169,12 +172,17 @@ class LandmarkTask(Task[LandmarkRecords]):
         """Adds to the predictions the radius (N, K), in original px, of circles that hold the truth in 90 %."""
         return landmark_certainty(judged, self.landmark_names, self.unit) if "val" in judged else None
 
-    def baseline(self, records: LandmarkRecords, split: str) -> Predictions:
+    def prior(self, records: LandmarkRecords) -> dict[str, Any]:
+        """The mean training landmarks (K, 2) as shares of image width and height."""
+        return {"mean_shape": mean_shape(records).tolist()}
+
+    def baseline(self, records: LandmarkRecords, split: str, prior: Mapping[str, Any] | None = None) -> Predictions:
         """The training split's mean landmarks, stretched to each image."""
         indices = records.indices(split)
+        shape = np.array((prior or self.prior(records))["mean_shape"])
         return {
             "index": indices,
-            "points": mean_shape(records) * records.sizes[indices, None, :] - 0.5,
+            "points": shape * records.sizes[indices, None, :] - 0.5,
             "truth": records.points[indices],
             "spacing_mm": records.pixel_spacing_mm[indices],
         }

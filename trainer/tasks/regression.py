@@ -98,16 +98,16 @@ class RegressionTask(Task[LabelRecords]):
             return F.huber_loss(given, wanted, delta=self.width)
         return F.smooth_l1_loss(given, wanted, beta=self.width)
 
-    def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
-        """index, true target and prediction (N,) in the target's unit; attention (N, h, w) of models that have it."""
-        index = batch["index"].cpu().numpy()
+    def answers(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
+        """index and prediction (N,) in the target's unit; attention (N, h, w) of models that have it."""
         standardised = output.values[:, 0].float().cpu().numpy().astype(np.float64)
-        found = {
-            "index": index,
-            "target": self.targets[index],
-            "prediction": standardised * self.std + self.mean,
-        }
+        found = {"index": batch["index"].cpu().numpy(), "prediction": standardised * self.std + self.mean}
         return found if output.attention is None else {**found, "attention": output.attention.float().cpu().numpy()}
+
+    def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
+        """The answers with the true target (N,)."""
+        found = self.answers(output, batch)
+        return {**found, "target": self.targets[found["index"]]}
 
     def averaged(self, views: Sequence[Predictions]) -> Predictions:
         return averaged_views(views, "prediction")
@@ -131,13 +131,16 @@ class RegressionTask(Task[LabelRecords]):
             parts.append(f"R² {measured['r2']:.3f}")
         return "  ".join(parts)
 
-    def baseline(self, records: LabelRecords, split: str) -> Predictions:
+    def prior(self, records: LabelRecords) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def baseline(self, records: LabelRecords, split: str, prior: Mapping[str, Any] | None = None) -> Predictions:
         """The mean of the training split, whatever the image."""
         indices = records.indices(split)
         return {
             "index": indices,
             "target": records.targets[indices],
-            "prediction": np.full(len(indices), self.mean),
+            "prediction": np.full(len(indices), (prior or self.prior(records))["mean"]),
         }
 
     def references(self, records: LabelRecords, split: str) -> dict[str, Predictions]:

@@ -91,8 +91,12 @@ class Task(ABC, Generic[Records]):
         """The mean loss of a batch."""
 
     @abstractmethod
+    def answers(self, output: Any, batch: dict[str, Tensor]) -> Predictions:
+        """What the model says of each sample of a batch, in the units of the data; no truth is needed."""
+
+    @abstractmethod
     def predictions(self, output: Any, batch: dict[str, Tensor]) -> Predictions:
-        """What the model says of each sample of a batch, with the truth, in the units of the data."""
+        """The answers, with the truth."""
 
     @abstractmethod
     def averaged(self, views: Sequence[Predictions]) -> Predictions:
@@ -115,8 +119,12 @@ class Task(ABC, Generic[Records]):
         """A line about an evaluation for a person who waits."""
 
     @abstractmethod
-    def baseline(self, records: Records, split: str) -> Predictions:
-        """What the training split alone predicts, without a look at the image."""
+    def prior(self, records: Records) -> dict[str, Any]:
+        """What the training split says without a look at any image, as JSON."""
+
+    @abstractmethod
+    def baseline(self, records: Records, split: str, prior: Mapping[str, Any] | None = None) -> Predictions:
+        """What the training split alone predicts: that of `prior`, or of the records themselves."""
 
     @abstractmethod
     def references(self, records: Records, split: str) -> dict[str, Predictions]:
