@@ -126,14 +126,14 @@ def joined(launch: Launch, config: TrainConfig, run_dir: RunDir, request: StopRe
 
     Raises:
         ValueError: a machine has fewer GPUs than processes.
-        LostProcessError: another process has ended.
+        TrainingError: the processes do not find each other, or another one has ended.
     """
     device = own_device(config.device, launch)
     backend = "gloo"
     if device != "cpu":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"  # what is agreed on is agreed on beside the GPUs
-    store, _, _ = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))
+    store = _store()
     ranks = Ranks(launch, device, store)
     try:
         dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.count, timeout=LONGEST_WAIT)
@@ -141,6 +141,8 @@ def joined(launch: Launch, config: TrainConfig, run_dir: RunDir, request: StopRe
         run_dir.home = Path(ranks.same(str(run_dir.home)))
         request.agree = ranks.largest
         yield ranks
+        if dist.is_initialized():
+            ranks.leave()
     except Exception as error:
         if (
             isinstance(error, RuntimeError)
@@ -151,6 +153,18 @@ def joined(launch: Launch, config: TrainConfig, run_dir: RunDir, request: StopRe
             raise ranks.described_loss(error) from error
         ranks.note_end(fault_message(error))
         raise
+
+
+def _store() -> dist.Store:
+    address = ":".join(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
+    try:
+        store: dist.Store = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))[0]
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"the processes do not find each other at {address} ({str(error).splitlines()[0]}); let torchrun set "
+            "MASTER_ADDR and MASTER_PORT, and see that no firewall lies between the machines"
+        ) from None
+    return store
 
 
 def own_device(asked: str, launch: Launch) -> str:
