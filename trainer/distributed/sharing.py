@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ class Sharing:
 
     def check_same_run(self, composed: DictConfig, saved: dict[str, Any] | None) -> None:
         """Raises ValueError where the processes would go on with different runs."""
-        digest = hashlib.sha256(OmegaConf.to_yaml(composed).encode()).hexdigest()[:12]
+        config = OmegaConf.to_yaml(OmegaConf.merge(composed, {"resume": None}))  # the same folder, perhaps by two names
+        digest = hashlib.sha256(config.encode()).hexdigest()[:12]
         update = "no checkpoint" if saved is None else f"a checkpoint after update {saved['iteration']}"
         self.ranks.check_same("config and checkpoint", f"{update} (config {digest}, torch {torch.__version__})")
 
@@ -98,14 +100,17 @@ class Sharing:
         trained = tuple(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
         if self._wrapper is None or self._trained != trained:
             self._trained = trained
-            self._wrapper = DistributedDataParallel(
-                _Measured(model, rule, WholeBatchNorm(self.ranks.count)),
-                # Batch norm's statistics are those of the whole batch, so that all processes have the same.
-                broadcast_buffers=False,
-                # Parts of a model may be of no effect on a loss. With it, gradients are also exchanged in portions that
-                # never change, so that a run that is resumed sums them as one that was not stopped.
-                find_unused_parameters=True,
-            )
+            with warnings.catch_warnings():
+                # The newer name of broadcast_buffers is not known to all versions of torch that we run under.
+                warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+                self._wrapper = DistributedDataParallel(
+                    _Measured(model, rule, WholeBatchNorm(self.ranks.count)),
+                    # Batch norm's statistics are those of the whole batch, so that all processes have the same.
+                    broadcast_buffers=False,
+                    # Parts of a model may be of no effect on a loss. With it, gradients are also exchanged in portions
+                    # that never change, so that a run that is resumed sums them as one that was not stopped.
+                    find_unused_parameters=True,
+                )
         return self._wrapper
 
 
