@@ -230,7 +230,7 @@ FAULTS = [
             2,
             "-m does not go with torchrun (here 2 processes): run the sweep by python -m trainer -m ..., or each of "
             "its jobs by a torchrun of its own",
-            lambda _: (*TINY, "-m", "seed=1,2"),
+            lambda _: ("-m", *TINY, "seed=1,2"),
         ),
     ),
     (
