@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from trainer.config.run import TrainConfig
 from trainer.distributed.launch import Launch
@@ -36,7 +37,7 @@ _TIMED_OUT = re.compile(r"timed? ?out", re.IGNORECASE)
 class Ranks:
     """The group of processes. `same` to `leave` wait for all of them to call the same method."""
 
-    def __init__(self, launch: Launch, device: str, store: dist.Store) -> None:
+    def __init__(self, launch: Launch, device: str, store: Any) -> None:
         self.rank, self.count = launch.rank, launch.count
         self.device = device
         self._store = store
@@ -155,16 +156,15 @@ def joined(launch: Launch, config: TrainConfig, run_dir: RunDir, request: StopRe
         raise
 
 
-def _store() -> dist.Store:
+def _store() -> Any:  # torch names the type of its stores nowhere in public
     address = ":".join(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
     try:
-        store: dist.Store = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))[0]
+        return next(rendezvous("env://", timeout=LONGEST_WAIT))[0]
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"the processes do not find each other at {address} ({str(error).splitlines()[0]}); let torchrun set "
             "MASTER_ADDR and MASTER_PORT, and see that no firewall lies between the machines"
         ) from None
-    return store
 
 
 def own_device(asked: str, launch: Launch) -> str:
