@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,22 @@ from data.workers import WatchedDataset, prepare_worker
 Collate = Callable[[list[Key], list[Any]], Any]  # the keys of a batch and their samples, to the batch
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which part of every batch is taken, where `count` processes share them: the `rank`-th, from 0. The parts of a
+    batch follow each other and are equally large, or differ by one."""
+
+    rank: int = 0
+    count: int = 1
+
+    def of(self, size: int) -> slice:
+        """Of a batch of `size`."""
+        return slice(size * self.rank // self.count, size * (self.rank + 1) // self.count)
+
+
+WHOLE = Part()
+
+
 class TrainingOrder(Sampler[list[Key]]):
     """Micro-batches of (epoch, index) keys: a fresh permutation each epoch, what does not fill a batch left out.
 
@@ -26,6 +43,7 @@ class TrainingOrder(Sampler[list[Key]]):
         batches_per_epoch: micro-batches taken from one permutation.
         first_epoch: the epoch, counted over the run, that the phase begins with.
         start, stop: micro-batches of the phase to give, so that a phase can be entered anywhere.
+        part: of each of them.
     """
 
     def __init__(
@@ -39,6 +57,7 @@ class TrainingOrder(Sampler[list[Key]]):
         start: int,
         stop: int,
         weights: np.ndarray | None = None,
+        part: Part = WHOLE,
     ) -> None:
         self.indices = indices
         self.odds = None if weights is None else weights / weights.sum()
@@ -48,6 +67,7 @@ class TrainingOrder(Sampler[list[Key]]):
         self.first_epoch = first_epoch
         self.start = start
         self.stop = stop
+        self.part = part
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -61,7 +81,7 @@ class TrainingOrder(Sampler[list[Key]]):
             if epoch != order_epoch:
                 order, order_epoch = self._order(epoch), epoch
             first = position * self.batch_size
-            yield order[first : first + self.batch_size]
+            yield order[first : first + self.batch_size][self.part.of(self.batch_size)]
 
     def _order(self, epoch: int) -> list[Key]:
         rng = np.random.default_rng([self.seed, epoch])
@@ -77,19 +97,24 @@ class TrainingOrder(Sampler[list[Key]]):
 
 
 class FixedOrder(Sampler[list[Key]]):
-    """Every record once, in table order, for evaluation; `view` takes the place of the epoch in the keys."""
+    """Every record once, in table order, for evaluation; `view` takes the place of the epoch in the keys.
 
-    def __init__(self, indices: np.ndarray, batch_size: int, *, view: int = 0) -> None:
-        self.indices = indices
-        self.batch_size = batch_size
+    `part`: of each batch; where the last batch has fewer records than there are parts, some parts lack it.
+    """
+
+    def __init__(self, indices: np.ndarray, batch_size: int, *, view: int = 0, part: Part = WHOLE) -> None:
+        batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+        parts = [batch[part.of(len(batch))] for batch in batches]
         self.view = view
+        self.batches = [taken for taken in parts if len(taken)]
+        self.num_lacking = len(batches) - len(self.batches)
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for first in range(0, len(self.indices), self.batch_size):
-            yield [(self.view, int(index)) for index in self.indices[first : first + self.batch_size]]
+        for batch in self.batches:
+            yield [(self.view, int(index)) for index in batch]
 
 
 def updates_per_epoch(num_images: int, batch_size: int, accumulation: int) -> int:

@@ -19,6 +19,14 @@ from trainer.arguments import check_arguments
 from trainer.command_line import resume_command, without_resume_of
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
+from trainer.distributed.launch import (
+    borrow,
+    check_arguments_of_several,
+    check_config_of_several,
+    keep_quiet,
+    launched,
+    may_tell,
+)
 from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.grid_sweeper import JobsFailedError, register_sweeper
@@ -40,6 +48,7 @@ register_schemas()
 def run(composed: DictConfig) -> float | None:
     """One job: a run of its own, or one of a sweep. Returns what an optimizing sweeper is to minimise."""
     run_dir = RunDir(Path(HydraConfig.get().runtime.output_dir))
+    launch = launched()
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return _run_in_sweep(composed, run_dir)
     overrides = _typed_overrides()
@@ -51,6 +60,8 @@ def run(composed: DictConfig) -> float | None:
                     "sweep.resume=true goes on with a sweep and needs -m; a single run goes on with resume=DIR"
                 )
             if composed.resume is not None:
+                if launch is not None and launch.rank > 0:
+                    borrow(run_dir, Path(composed.resume))
                 composed = _resumed_config(run_dir, overrides)
             elif HydraConfig.get().sweeper.get("settings"):
                 raise ValueError("what was given is a sweep of several settings; add -m")
@@ -64,11 +75,12 @@ def run(composed: DictConfig) -> float | None:
     except FAULTS as error:
         message = fault_message(error)
         if isinstance(error, TRAINING_FAULTS) and run_dir.config.exists():
-            message += f"; go on with: {resume_command(run_dir.path)}"
-        run_dir.note_fault(message)
-        fail(error, message)
+            message += f"; go on with: {resume_command(run_dir.home)}"
+        fail(error, message, run_dir)
     except Stopped as stopped:
-        if not run_dir.config.exists():
+        if launch is not None and launch.rank > 0:
+            pass  # the first process says it
+        elif not run_dir.config.exists():
             print(f"\nstopped by {stopped} before training began", file=sys.stderr)
         elif stopped.at_once and not run_dir.has_checkpoint:
             print(f"\nstopped by {stopped} before the first checkpoint", file=sys.stderr)
@@ -124,9 +136,18 @@ def _typed_overrides() -> list[str]:
 
 def _train(composed: DictConfig, run_dir: RunDir, overrides: list[str], request: StopRequest) -> float:
     config = to_train_config(composed)
+    launch = launched()
+    if launch is not None:
+        check_config_of_several(config, launch)
     from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
 
-    return train(config, run_dir, composed, overrides, request)
+    if launch is None:
+        return train(config, run_dir, composed, overrides, request)
+    from trainer.distributed.ranks import joined
+    from trainer.distributed.sharing import Sharing
+
+    with joined(launch, config, run_dir, request) as ranks:
+        return train(config, run_dir, composed, overrides, request, Sharing(ranks, config.seed))
 
 
 def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
@@ -140,7 +161,7 @@ def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
         asked = hydra.compose("config", overrides=[*environment["overrides"], *overrides])
         to_train_config(asked)
         check_resumable(saved, asked)
-    asked.resume = str(run_dir.path)
+    asked.resume = str(run_dir.home)
     return asked
 
 
@@ -149,6 +170,11 @@ def main() -> None:
     prepare()
     try:
         check_arguments(sys.argv[1:])
+        launch = launched()
+        if launch is not None:
+            check_arguments_of_several(sys.argv[1:], launch)
+            if launch.rank > 0:
+                keep_quiet(launch.rank)
         run()
     except FAULTS as error:
         fail(error)
@@ -173,9 +199,13 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't show must not end a run
 
 
-def fail(error: Exception, message: str | None = None) -> NoReturn:
-    """Tell a fault, and end with its exit code."""
-    print(f"error: {message or fault_message(error)}", file=sys.stderr)
+def fail(error: Exception, message: str | None = None, run_dir: RunDir | None = None) -> NoReturn:
+    """Tell a fault, in the log of the run too, and end with its exit code."""
+    if may_tell(error):
+        message = message or fault_message(error)
+        if run_dir is not None:
+            run_dir.note_fault(message)
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(exit_code(error))
 
 

@@ -36,6 +36,7 @@ class Saver:
         every_steps, every_minutes: how often `save_if_due` saves, in updates and in minutes since the last time. With
             neither, as often as it costs a hundredth of the time.
         digests: of the weights files that the run has so far, by name.
+        keeps: False for all but the first of several processes, which all have the same state.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Saver:
         every_steps: int | None,
         every_minutes: float | None,
         digests: Mapping[str, str],
+        keeps: bool = True,
     ) -> None:
         self.run_dir = run_dir
         self.logs = logs
         self.every_steps = every_steps
         self.every_minutes = every_minutes
+        self.keeps = keeps
         self._weights: dict[Path, dict[str, Tensor]] = {}  # not on disk yet
         self._digests = dict(digests)
         self._seconds = 0.0  # that the last save took
@@ -59,7 +62,8 @@ class Saver:
 
     def keep_weights(self, path: Path, model: nn.Module) -> None:
         """Put the weights aside; they go to disk with the checkpoint that knows of them."""
-        self._weights[path] = copied_weights(model)
+        if self.keeps:
+            self._weights[path] = copied_weights(model)
 
     def save_if_due(self, state: TrainState) -> None:
         if self._is_due(state):
@@ -67,6 +71,8 @@ class Saver:
 
     def save(self, state: TrainState) -> None:
         """Raises OSError naming the file, where the disk is full; the last checkpoint is whole then."""
+        if not self.keeps:
+            return
         begun = time.perf_counter()
         self.logs.sync()
         with written_atomically(self.run_dir.last_checkpoint, previous=self.run_dir.previous_checkpoint) as aside:

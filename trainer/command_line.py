@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -10,9 +11,19 @@ from pathlib import Path
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@?|\-]+")
 
 
+def launcher() -> str:
+    """What stands before -m: python, or torchrun with as many processes as this one was started with."""
+    count, local_count = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if count == "1":
+        return "python"
+    if local_count == count:
+        return f"torchrun --nproc-per-node={count}"
+    return f"torchrun --nnodes={int(count) // int(local_count)} --nproc-per-node={local_count}"
+
+
 def resume_command(run_dir: Path) -> str:
     """What goes on with the run."""
-    return f"python -m trainer {shlex.quote(override('resume', str(run_dir)))}"
+    return f"{launcher()} -m trainer {shlex.quote(override('resume', str(run_dir)))}"
 
 
 def without_resume_of(overrides: Iterable[str]) -> list[str]:

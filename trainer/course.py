@@ -32,6 +32,9 @@ def saved_when_stopped(state: TrainState, training: Training) -> Iterator[None]:
     except Stopped as stopped:
         if not stopped.at_once:
             training.saver.save(state)
+            if training.rule.sharing is not None:
+                training.request.ignore()  # torchrun asks all to stop once one process has ended
+                training.rule.sharing.ranks.same(None)  # none ends before the first has saved
             log.info("saved after update %d (phase %s)", state.iteration, state.phase)
         raise
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from trainer.command_line import launcher
+
 PACKAGES = ("trainer", "torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "hydra-core")
 
 
 def describe_environment(overrides: list[str]) -> dict[str, Any]:
     return {
-        "command": shlex.join(["python", "-m", "trainer", *overrides]),
+        "command": f"{launcher()} -m trainer {shlex.join(overrides)}".rstrip(),
         "overrides": overrides,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "folder": os.getcwd(),
@@ -25,6 +27,7 @@ def describe_environment(overrides: list[str]) -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] or ["cpu"],
         "versions": {package: version(package) for package in PACKAGES},
         "executable": sys.executable,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from trainer.optimizers import gradient_norm, momentum_of, set_rates
 from trainer.schedules import Schedule
 from trainer.state import TrainState
 from trainer.tasks.task import Task
+
+if TYPE_CHECKING:
+    from trainer.distributed.sharing import Sharing
 
 Batch = dict[str, Tensor]
 
@@ -37,7 +40,7 @@ class StepRecord:
     grad_norm: float
     skipped: bool
     faulty: bool
-    indices: list[int]  # of the records in the batch
+    indices: list[int]  # of the records in the batch; of several processes all, where it was skipped
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class UpdateRule:
     accumulation: int  # micro-batches summed
     clip_norm: float | None
     skips_nonfinite: bool = False  # an update that is skipped then leaves no trace in batch norm's statistics either
+    sharing: Sharing | None = None  # of each batch, where several processes train
 
 
 def train_steps(
@@ -71,13 +75,14 @@ def train_steps(
         loss_sum, indices = 0.0, []
         buffers = [buffer.clone() for buffer in state.model.buffers()] if rule.skips_nonfinite else []
         optimizer.zero_grad(set_to_none=True)
-        for _ in range(rule.accumulation):
+        if rule.sharing is not None:
+            rule.sharing.begin_update(state.iteration)
+        for left in reversed(range(rule.accumulation)):
             batch = rule.compute.send(next(batches))
-            with rule.compute.autocast():
-                output = state.model(*(batch[name] for name in rule.task.inputs))
-            loss = rule.task.loss(output, batch)
-            state.scaler.scale(loss / rule.accumulation).backward()
-            loss_sum += loss.item()
+            if rule.sharing is None:
+                loss_sum += _backward(state, batch, rule)
+            else:
+                loss_sum += rule.sharing.backward(state, batch, rule, last=left == 0)
             indices += batch["index"].tolist()
         state.scaler.unscale_(optimizer)
         norm = gradient_norm(optimizer, rule.clip_norm).item()
@@ -89,6 +94,8 @@ def train_steps(
         else:
             for buffer, before in zip(state.model.buffers(), buffers, strict=rule.skips_nonfinite):
                 buffer.copy_(before)
+            if rule.sharing is not None:
+                indices = rule.sharing.all_indices(indices)
         state.scaler.update()
 
         record = StepRecord(
@@ -108,27 +115,45 @@ def train_steps(
         yield record
 
 
+def _backward(state: TrainState, batch: Batch, rule: UpdateRule) -> float:
+    """Add the gradients of a micro-batch; returns its loss."""
+    with rule.compute.autocast():
+        output = state.model(*(batch[name] for name in rule.task.inputs))
+    loss = rule.task.loss(output, batch)
+    state.scaler.scale(loss / rule.accumulation).backward()
+    return loss.item()
+
+
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[Batch], task: Task[Any], compute: Compute
+    model: nn.Module, batches: Iterable[Batch], task: Task[Any], compute: Compute, sharing: Sharing | None = None
 ) -> tuple[float, dict[str, np.ndarray]]:
     """The mean loss over the images, and the task's predictions, row by row in the order of the batches.
 
-    Training modes are put back as they were.
+    `sharing`: of each batch, where several processes evaluate; all of them get the whole. Training modes are put back
+    as they were.
     """
     modes = [module.training for module in model.modules()]
     model.eval()
     losses: list[float] = []
+    terms: list[float] = []
     counts: list[int] = []
     parts: list[dict[str, Any]] = []
     for cpu_batch in batches:
+        if not cpu_batch:  # others share it
+            losses, terms, counts, parts = [*losses, 0.0], [*terms, 0.0], [*counts, 0], [*parts, {}]
+            continue
         batch = compute.send(cpu_batch)
         with compute.autocast():
             output = model(*(batch[name] for name in task.inputs))
         losses.append(task.loss(output, batch).item())
         counts.append(len(batch["image"]))
         parts.append(task.predictions(output, batch))
+        if sharing is not None:
+            terms.append(task.loss_terms(output, batch).item())
     for module, training in zip(model.modules(), modes, strict=True):
         module.training = training
+    if sharing is not None:
+        losses, counts, parts = sharing.merged(losses, terms, counts, parts)
     predictions = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return float(np.average(losses, weights=counts)), predictions

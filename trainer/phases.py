@@ -186,7 +186,9 @@ def _judge_epoch(phase: Phase, state: TrainState, training: Training) -> None:
     measured = {"train_loss": state.epoch_losses / state.epoch_updates if state.epoch_updates else math.nan}
     if data.validates:
         batches = training.request.checked(data.evaluation_batches("val"))
-        val_loss, predictions = evaluate(state.evaluated_model, batches, task, training.rule.compute)
+        val_loss, predictions = evaluate(
+            state.evaluated_model, batches, task, training.rule.compute, training.rule.sharing
+        )
         measured |= {"val_loss": val_loss, **task.metrics(predictions)}
     state.epoch_seconds += time.perf_counter() - begun
     row = {
@@ -223,10 +225,16 @@ def _is_over(phase: Phase, state: TrainState, training: Training) -> bool:
         log.info("%s ends early: %d epochs without a better result", phase.name, patience)
         return True
     deadline = training.limits.deadline
-    if deadline is not None and state.best is not None and time.perf_counter() > deadline:
+    if deadline is not None and state.best is not None and _is_past(deadline, training.rule):
         log.warning("%s ends before its schedule does: max_minutes is used up", phase.name)
         return True
     return False
+
+
+def _is_past(deadline: float, rule: UpdateRule) -> bool:
+    """By the clock of the first process, where several train."""
+    past = time.perf_counter() > deadline
+    return past if rule.sharing is None else rule.sharing.ranks.same(past)
 
 
 def _describe_fault(record: StepRecord, phase: Phase, state: TrainState, training: Training) -> str:

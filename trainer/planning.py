@@ -120,6 +120,8 @@ def grant_steps(
         share = evaluation / data.updates_per_epoch
         seconds_per_step = {phase: seconds.mean + share for phase, seconds in per_update.items()}
         seconds_left = deadline - time.perf_counter() - _seconds_for_tests(phases, config, data, per_update, evaluation)
+        if rule.sharing is not None:  # one plan for all processes: by the clock of the first
+            seconds_per_step, seconds_left = rule.sharing.ranks.same((seconds_per_step, seconds_left))
         if seconds_left <= 0:
             raise ValueError(
                 f"max_minutes={config.max_minutes} was used up before training began, by reading the data, timing the "
@@ -263,5 +265,5 @@ def _seconds_per_evaluation(state: TrainState, data: RunData, rule: UpdateRule) 
     if not data.validates:
         return 0.0
     begun = time.perf_counter()
-    evaluate(state.evaluated_model, data.evaluation_batches("val"), rule.task, rule.compute)
+    evaluate(state.evaluated_model, data.evaluation_batches("val"), rule.task, rule.compute, rule.sharing)
     return time.perf_counter() - begun

@@ -25,7 +25,7 @@ def find_checkpoint(config: TrainConfig, run_dir: RunDir) -> dict[str, Any] | No
         if run_dir.splits.exists():
             raise ValueError(f"{run_dir.splits} is there, of another run; take it away, or choose another folder")
         return None
-    return checkpoint.load(run_dir)
+    return checkpoint.load(RunDir(run_dir.home))
 
 
 def tell_resume(run_dir: RunDir, saved: dict[str, Any] | None) -> None:
@@ -35,7 +35,8 @@ def tell_resume(run_dir: RunDir, saved: dict[str, Any] | None) -> None:
         return
     log.info("resumed %s after update %d (%s)", run_dir.path, saved["iteration"], saved["phase"])
     was, now = run_dir.read_environment(), describe_environment([])
-    differing = {key: (was[key], now[key]) for key in ("threads", "devices") if was[key] != now[key]}
+    was.setdefault("processes", 1)  # runs of before were by one
+    differing = {key: (was[key], now[key]) for key in ("threads", "devices", "processes") if was[key] != now[key]}
     if was["versions"]["torch"] != now["versions"]["torch"]:
         differing["torch"] = (was["versions"]["torch"], now["versions"]["torch"])
     if differing:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from data.datasets import LandmarkDataset
 from data.label_datasets import LabelDataset
-from data.loaders import Collate, FixedOrder, TrainingOrder, build_loader, updates_per_epoch
+from data.loaders import WHOLE, Collate, FixedOrder, Part, TrainingOrder, build_loader, updates_per_epoch
 from data.workers import Key, ReadingError, watched_batches
 from trainer.config.run import TrainConfig
 from trainer.errors import TrainingError
@@ -45,6 +45,7 @@ class RunData:
     views: Dataset[dict[str, Tensor]] | None = None  # several views of each record; view 0 is the plain one
     weights: np.ndarray | None = None  # of the training records, to be drawn at these odds
     collate: Collate | None = None  # of training batches
+    part: Part = WHOLE  # of every batch, that this process has
 
     @property
     def validates(self) -> bool:
@@ -67,21 +68,26 @@ class RunData:
                 start=start * self.accumulation,
                 stop=stop * self.accumulation,
                 weights=self.weights,
+                part=self.part if self.collate is None else WHOLE,
             )
             size = scaled_size(self.train.input_size, scale)
             dataset = self.train if size == self.train.input_size else self.train.at(size)
-            yield from self._batches(dataset, order, self.collate)
+            for batch in self._batches(dataset, order, self.collate):
+                # What puts a batch together may mix its images, so it has to have all of them.
+                yield batch if self.collate is None else cut(batch, self.part)
 
     def evaluation_batches(self, split: str, view: int = 0) -> Iterator[Batch]:
         """Every record of a split once, in table order, as it is or in another view."""
         return self.batches_of(self.records.indices(split), view)
 
     def batches_of(self, indices: np.ndarray, view: int = 0) -> Iterator[Batch]:
-        """These records once, in this order, as they are or in another view."""
-        order = FixedOrder(indices, self.batch_size, view=view)
+        """These records once, in this order, as they are or in another view. A batch too small for this process to
+        have a part of it is an empty dict."""
+        order = FixedOrder(indices, self.batch_size, view=view, part=self.part)
         dataset = self.plain if view == 0 else self.views
         assert dataset is not None
-        return self._batches(dataset, order)
+        yield from self._batches(dataset, order)
+        yield from ({} for _ in range(order.num_lacking))
 
     def _batches(
         self, dataset: Dataset[Any], order: Sampler[list[Key]], collate: Collate | None = None
@@ -92,6 +98,11 @@ class RunData:
             yield from watched_batches(loader)
         except ReadingError as error:
             raise TrainingError(str(error)) from error
+
+
+def cut(batch: Batch, part: Part) -> Batch:
+    """The part of a batch whose tensors all have its images along their first axis."""
+    return {name: values[part.of(len(values))] for name, values in batch.items()}
 
 
 def run_data(

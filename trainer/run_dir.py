@@ -14,10 +14,13 @@ ENVIRONMENT_KEYS = {"folder", "overrides", "threads", "devices", "versions"}  # 
 
 
 class RunDir:
-    """The folder that holds all of a run."""
+    """The folder that holds all of a run.
+
+    `home`: the same folder, but in processes that write aside what they write: there it is where the run is kept.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = self.home = path
 
     @property
     def config(self) -> Path:
@@ -111,7 +114,7 @@ class RunDir:
     def note_fault(self, message: str) -> None:
         """Put a fault at the end of the log of a run that has begun."""
         if self.config.exists():
-            with suppress(OSError), (self.path / "train.log").open("a", encoding="utf-8") as file:  # told on stderr too
+            with suppress(OSError), (self.home / "train.log").open("a", encoding="utf-8") as file:  # told on stderr too
                 file.write(f"error: {message}\n")
 
     def remove(self) -> None:

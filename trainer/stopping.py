@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
@@ -31,13 +31,22 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
+        self.agree: Callable[[int], int] | None = None  # of several processes: the largest number that one of them has
         self._signum: int | None = None
         self._patient = False
+        self._ignoring = False
 
     def check(self) -> None:
-        """Raises Stopped where it was asked for."""
-        if self._signum is not None:
-            raise Stopped(self._signum, at_once=False)
+        """Raises Stopped where it was asked for; of several processes in all, if it was in one."""
+        signum = self._signum or 0
+        if self.agree is not None:
+            signum = self.agree(signum)
+        if signum:
+            raise Stopped(signum, at_once=False)
+
+    def ignore(self) -> None:
+        """From here on signals change nothing: the process is about to tell why it ends."""
+        self._ignoring = True
 
     def checked(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, with a check before each."""
@@ -65,12 +74,16 @@ class StopRequest:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self._ignoring else handler)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if self._ignoring:
+            return
         first, self._signum = self._signum is None, signum  # known also if the exception is lost, as in a __del__
         if not (first and self._patient):
             raise Stopped(signum, at_once=True)
+        if self.agree is not None:  # torchrun says it once for all
+            return
         name = NAMES[signal.Signals(signum)]
         told = f"\n{name}: saving after this update; {name} again leaves at once\n"
         with suppress(OSError):  # whoever read it may be gone

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import closing
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from data.loaders import WHOLE
 from models.backbone import check_name
 from models.weights import check_weights
 from trainer import checkpoint
@@ -37,27 +40,39 @@ from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
 from trainer.stopping import StopRequest
 
+if TYPE_CHECKING:
+    from trainer.distributed.sharing import Sharing
+
 log = logging.getLogger(__name__)
 
 
 def train(
-    config: TrainConfig, run_dir: RunDir, composed: DictConfig, overrides: list[str], request: StopRequest | None = None
+    config: TrainConfig,
+    run_dir: RunDir,
+    composed: DictConfig,
+    overrides: list[str],
+    request: StopRequest | None = None,
+    sharing: Sharing | None = None,
 ) -> float:
     """Train what `config` says, or go on with it, and leave all of it in `run_dir`.
 
     `composed` and `overrides`: the config before it was typed, and what was typed on the command line; both are
-    written down. `request`: asked in time to stop, it raises Stopped once all is saved. Returns the monitored metric
-    of the weights that the run ends with; NaN where only range tests were asked for.
+    written down. `request`: asked in time to stop, it raises Stopped once all is saved. `sharing`: with the other
+    processes of the run, of which the first alone keeps it. Returns the monitored metric of the weights that the
+    run ends with; NaN where only range tests were asked for, and in all processes but the first.
     """
     started = time.perf_counter()
     request = request or StopRequest()
 
     # What can be refused before any data is read.
     keep_freed_memory()
-    compute = build_compute(config.device, config.precision, config.channels_last)
+    device = config.device if sharing is None else sharing.ranks.device
+    compute = build_compute(device, config.precision, config.channels_last)
     check_name(config.model.backbone)
     check_weights(config.model.backbone, config.model.weights)
     saved = find_checkpoint(config, run_dir)
+    if sharing is not None:
+        sharing.check_same_run(composed, saved)
 
     # Data, task, model, optimizer state.
     torch.manual_seed(config.seed)
@@ -67,6 +82,8 @@ def train(
     check_snapshots(config, data, task)
     check_mapping(run_dir.labels, task.mapping)
     rule = UpdateRule(task, compute, config.accumulation, config.clip_norm, config.on_nonfinite == "skip")
+    if sharing is not None:
+        data, rule = sharing.divided(data, rule)
     with told_out_of_memory(config, compute):
         state = _build_state(config, data, compute)
     if saved is not None:
@@ -84,8 +101,9 @@ def train(
         )
         return state.final_value
     if saved is not None:
-        checkpoint.take_up(run_dir, saved)
-        state.best = saved["best"]
+        if sharing is None or sharing.ranks.rank == 0:
+            checkpoint.take_up(run_dir, saved)
+        state.best = saved["best"] if sharing is None else sharing.ranks.same(saved["best"])
     _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
     keep_mapping(run_dir.labels, task.mapping)
     if config.resume is not None:
@@ -98,6 +116,11 @@ def train(
     with closing(training.logs), told_out_of_memory(config, compute):
         with saved_when_stopped(state, training):
             carried_out = run_phases(phases, config, state, saved, training, run_dir)
+        if sharing is not None:
+            sharing.ranks.leave()
+            if sharing.ranks.rank > 0:
+                return math.nan
+            data, rule = replace(data, part=WHOLE), replace(rule, sharing=None)
 
         # What it came to.
         if carried_out is not None:
@@ -148,6 +171,7 @@ def _build_training(
             every_steps=saving.every_steps,
             every_minutes=saving.every_minutes,
             digests={} if saved is None else saved["digests"],
+            keeps=rule.sharing is None or rule.sharing.ranks.rank == 0,
         ),
         request=request,
     )

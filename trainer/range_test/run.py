@@ -56,9 +56,14 @@ def run_range_test(phase: Phase, config: TrainConfig, state: TrainState, trainin
     """
     data, rule = training.data, training.rule
     settings, begun = config.range_test, time.perf_counter()
-    cache = SweepCache(run_dir.path.parent / "range_tests") if settings.cache else None  # beside the sweep's jobs
+    keeps = rule.sharing is None or rule.sharing.ranks.rank == 0
+    cache = (
+        SweepCache(run_dir.path.parent / "range_tests") if settings.cache and keeps else None
+    )  # beside a sweep's jobs
     key = None if cache is None else fingerprint_of(_inputs(phase, config, state, data))
     climbed = None if cache is None or key is None else cache.load(key)
+    if rule.sharing is not None:
+        climbed = rule.sharing.ranks.same(climbed)
     if climbed is not None:
         log.info("range test, %s: that of another run with the same data, weights, optimizer and batches", phase.name)
     else:

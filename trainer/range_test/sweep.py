@@ -90,6 +90,6 @@ def _measure(state: TrainState, data: RunData, rule: UpdateRule, settings: Range
     indices = data.records.indices("val")
     if settings.val_images is not None and settings.val_images < len(indices):
         indices = indices[np.linspace(0, len(indices) - 1, settings.val_images).round().astype(int)]
-    loss, predictions = evaluate(state.model, data.batches_of(indices), rule.task, rule.compute)
+    loss, predictions = evaluate(state.model, data.batches_of(indices), rule.task, rule.compute, rule.sharing)
     measured = {"val_loss": loss, **rule.task.metrics(predictions)}
     return float(measured["val_loss" if settings.signal == "val_loss" else rule.task.monitor])

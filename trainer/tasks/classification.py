@@ -96,6 +96,9 @@ class ClassificationTask(Task[LabelRecords]):
             losses = batch["share"] * losses + (1 - batch["share"]) * others
         return losses.mean()
 
+    def loss_terms(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
+        return batch["target"].new_tensor(len(batch["target"]))
+
     def _losses(self, logits: Tensor, target: Tensor) -> Tensor:
         losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
         return losses * self.class_weights.to(logits.device)[target]

@@ -51,19 +51,25 @@ class LandmarkLoss:
         """Mean over the landmarks (N, K, 2) that are `visible` (N, K); of those that augmentation moved out of the
         frame none for models with heatmaps, which have no cell for them."""
         coarse = output.points if output.coarse is None else output.coarse
+        visible = self.counted(output, target, visible)
         total = output.points.new_zeros(())
-        if output.log_heatmaps is not None:
+        if output.log_heatmaps is not None and self.heatmap_weight:
             height, width = output.log_heatmaps.shape[-2:]
-            visible = visible & self._near_frame(target, (height, width), output.stride)
-            if self.heatmap_weight:
-                targets = gaussian_heatmaps(target, (height, width), output.stride, self.sigma)
-                of_maps = heatmap_cross_entropy if self.heatmap == "cross_entropy" else heatmap_squared_error
-                total = total + self.heatmap_weight * _mean_where(of_maps(output.log_heatmaps, targets), visible)
+            targets = gaussian_heatmaps(target, (height, width), output.stride, self.sigma)
+            of_maps = heatmap_cross_entropy if self.heatmap == "cross_entropy" else heatmap_squared_error
+            total = total + self.heatmap_weight * _mean_where(of_maps(output.log_heatmaps, targets), visible)
         if self.points_weight:
             total = total + self.points_weight * _mean_where(self.points(coarse, target), visible)
         if output.coarse is not None and self.refinement_weight:
             total = total + self.refinement_weight * _mean_where(self.points(output.points, target), visible)
         return total
+
+    def counted(self, output: LandmarkOutput, target: Tensor, visible: Tensor) -> Tensor:
+        """(N, K) bool: the landmarks that the mean is over."""
+        if output.log_heatmaps is None:
+            return visible
+        height, width = output.log_heatmaps.shape[-2:]
+        return visible & self._near_frame(target, (height, width), output.stride)
 
     def _near_frame(self, points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
         """Whether (N, K, 2) points lie in the frame or within one sigma of it, where a map still shows their flank."""

@@ -121,6 +121,9 @@ class LandmarkTask(Task[LandmarkRecords]):
     def loss(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Tensor:
         return self.landmark_loss(output, batch["points"], batch["visible"])
 
+    def loss_terms(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Tensor:
+        return self.landmark_loss.counted(output, batch["points"], batch["visible"]).sum()
+
     def answers(self, output: LandmarkOutput, batch: dict[str, Tensor]) -> Predictions:
         """index (N,), points (N, K, 2) and spread (N, K), both in original px.
 

@@ -86,6 +86,9 @@ class RegressionTask(Task[LabelRecords]):
         lines = {"mae": "mean absolute error", "median_error": "median absolute error"}
         return Curves("absolute error", self.unit, lines, shares=False)
 
+    def loss_terms(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
+        return batch["target"].new_tensor(len(batch["target"]))
+
     def loss(self, output: LabelOutput, batch: dict[str, Tensor]) -> Tensor:
         """Of standardised numbers; the target of a mixed image is mixed likewise."""
         target = batch["target"]

@@ -91,6 +91,10 @@ class Task(ABC, Generic[Records]):
         """The mean loss of a batch."""
 
     @abstractmethod
+    def loss_terms(self, output: Any, batch: dict[str, Tensor]) -> Tensor:
+        """How many terms that mean is over: what it weighs beside those of the batch's other parts."""
+
+    @abstractmethod
     def answers(self, output: Any, batch: dict[str, Tensor]) -> Predictions:
         """What the model says of each sample of a batch, in the units of the data; no truth is needed."""
 
