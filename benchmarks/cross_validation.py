@@ -4,13 +4,14 @@
     python benchmarks/cross_validation.py ceph/landmarks.csv OUT --run 0,3 experiment=ceph  two of them
     python benchmarks/cross_validation.py ceph/landmarks.csv OUT --run ""                   tell of those that ended
 
-The folds depend on the number of images and on --seed alone. A run that was cut short goes on where it was left.
+For tables without groups. The folds depend on the number of images and on --seed alone. A run that was cut goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -44,20 +45,22 @@ def main() -> None:
 
 def _write_fold(table: Path, out: Path, fold: int, folds: int, seed: int) -> Path:
     """The table with a column split: test for one image in `folds`, else train."""
-    rows = pd.read_csv(table).drop(columns=["split", "set"], errors="ignore")
+    rows = pd.read_csv(table, dtype=str, keep_default_na=False).drop(columns=["split", "set"], errors="ignore")
     order = np.random.default_rng(seed).permutation(len(rows))
     split = np.full(len(rows), "train", dtype=object)
     split[order[fold::folds]] = "test"
     rows.insert(1, "split", split)
     path = out / f"fold{fold}.csv"
     rows.to_csv(path, index=False)
+    for beside in table.parent.glob("*.txt"):  # names of landmarks, pairs of a mirror
+        shutil.copy(beside, out)
     return path
 
 
 def _run(table: Path, folder: Path, run: Path, overrides: list[str]) -> None:
     root = folder / "images" if (folder / "images").is_dir() else folder
     command = [f"resume={run}"]
-    if not (run / "checkpoints" / "last.pt").exists():
+    if not RunDir(run).config.exists():
         given = {"data.table": table.resolve(), "data.root": root.resolve(), "hydra.run.dir": run.resolve()}
         command = [*(f'{key}="{path}"' for key, path in given.items()), *overrides]
     begun = time.monotonic()
@@ -82,7 +85,9 @@ def _tell(runs: list[RunDir]) -> None:
     of_images = pd.concat(errors, ignore_index=True)
     sums, counts = of_images.sum(axis=1).to_numpy(), of_images.notna().sum(axis=1).to_numpy()
     low, high = bootstrap_interval(sums, counts)
-    print(f"all {len(of_images)} test images: MRE {sums.sum() / counts.sum():.3f} ({low:.3f} to {high:.3f}, 95 %)")
+    unit = "mm" if "mre_mm" in rows[0] else "px"
+    mean = sums.sum() / counts.sum()
+    print(f"all {len(of_images)} test images: MRE {mean:.3f} {unit} ({low:.3f} to {high:.3f} {unit}, 95 %)")
     worst = of_images.mean().sort_values(ascending=False)[:WORST]
     shown = (f"{name} {value:.2f} (median {of_images[name].median():.2f})" for name, value in worst.items())
     print("worst landmarks:", ", ".join(shown))

@@ -93,6 +93,7 @@ def main(folder: str, what: str = "240") -> None:
             report({"val": first, "test": second}, names, unit)
     else:
         assert isinstance(config.data, PhantomConfig)
+        assert getattr(config.data, "region", "full") == "full", "new phantoms would give another region"
         drawn = replace(config.data, num_images=int(what), seed=config.data.seed + 1000, val_fraction=1 - 2 / int(what))
         with tempfile.TemporaryDirectory() as aside:
             found = judge(replace(config, data=drawn), run, Path(aside) / "splits.csv", "val")[1]

@@ -36,6 +36,15 @@ def test_every_choice_of_every_group_composes_and_is_valid(choice: str) -> None:
     to_train_config(compose(choice, *NEEDED.get(choice, ())))
 
 
+@pytest.mark.parametrize("recipe", ["ceph", "faces68"])
+@pytest.mark.parametrize(("kind", "without"), [("cosine", ["cycles"]), ("constant", ["cycles", "max_lr"])])
+def test_the_recipes_of_landmarks_take_other_schedulers(recipe: str, kind: str, without: list[str]) -> None:
+    out = [f"~phases.{phase}.scheduler.{key}" for phase in ("frozen", "finetune") for key in without]
+    given = [f"experiment={recipe}", f"scheduler={kind}", "data.table=points.csv", *out]
+    config = to_train_config(compose(*given))
+    assert config.phases.finetune.scheduler.kind == kind
+
+
 @pytest.mark.parametrize("path", sorted(CONF.glob("[!e]*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_option_says_what_it_is_on_its_line(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()

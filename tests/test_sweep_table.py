@@ -169,6 +169,12 @@ def test_the_recipe_fits_one_that_gives_a_phase_rates_of_its_own() -> None:
     assert [rates(config) for config in jobs] == expected
 
 
+def test_the_recipe_fits_one_that_gives_both_phases_cycles_of_their_own() -> None:
+    jobs = configs_of("experiment=[ceph,clr_vs_fixed]", "data.table=points.csv")
+    expected = [[(1e-4, 3e-2), (1e-4, 1e-2)], [(3e-2,), (1e-2,)], [(1.73e-3,), (1e-3,)]]
+    assert [rates(config) for config in jobs] == expected
+
+
 def test_every_sweep_of_the_page_is_one_of_three_sound_settings() -> None:
     commands = re.findall(r"^    python -m trainer -m (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(commands) == 4

@@ -186,7 +186,7 @@ def check_extension(state: TrainState, config: TrainConfig, asked: dict[str, int
         if was == now:
             continue
         key = f"phases.{name}.epochs"
-        if len(getattr(config.phases, name).input_scales) > 1 and state.phase_step:
+        if len(set(getattr(config.phases, name).input_scales)) > 1 and state.phase_step:
             raise ValueError(
                 f"{key}: phases.{name}.input_scales divide the epochs of a phase that has begun; leave it as it was"
             )
