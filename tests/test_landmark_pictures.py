@@ -144,6 +144,12 @@ def test_only_a_few_landmarks_are_numbered(num_landmarks: int, num_numbers: int)
     assert len(axes.texts) == (num_numbers + 1 if num_numbers else 0)  # and the key
 
 
+def test_names_that_are_the_numbers_need_no_key() -> None:
+    points = np.random.default_rng(0).uniform(0, 30, (3, 2))
+    (axes,) = draw_overlay(IMAGE, points, points, title="a", names=["0", "1", "2"]).axes
+    assert sorted(text.get_text() for text in axes.texts) == ["0", "1", "2"]
+
+
 def test_landmarks_outside_the_image_widen_the_view_but_not_without_limit() -> None:
     points = np.array([[-3.0, 10.0], [5.0, 1e6]])
     (axes,) = draw_overlay(IMAGE, points, points, title="a").axes

@@ -103,12 +103,13 @@ def draw_overlay(
     truth that is None.
 
     `radii` (K,) px: of the circles around predictions that hold the truth in 90 %. Up to 30 landmarks are numbered,
-    from 0; `names` explain the numbers.
+    from 0; `names` explain the numbers, where they are more than these.
     """
     figure, (axes,) = panels_for_images(1)
     _draw(axes, image, points, truth, title, radii)
     _finish(figure, [axes])
-    if names is not None and len(points) <= MAX_NUMBERED:
+    tells_more = any(name != str(number) for number, name in enumerate(names or ()))
+    if names is not None and tells_more and len(points) <= MAX_NUMBERED:
         key = "\n".join(f"{number}  {shortened(name, 28)}" for number, name in enumerate(names))
         axes.text(1.03, 1, key, va="top", fontsize=8, linespacing=1.5, transform=axes.transAxes, parse_math=False)
     return figure
