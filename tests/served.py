@@ -25,6 +25,7 @@ SHORT = (
 )
 RUNS: dict[str, tuple[str, ...]] = {
     "landmarks": ("data.region=landmarks",),
+    "views": ("predict.tta=2",),
     "coordinates": ("model=coordinates",),
     "classes": ("task=classification", "model=attention_covariate", "data.covariates=[sex]"),
     "numbers": ("task=regression", "data.covariates=[sex]", "model=covariate"),
@@ -40,7 +41,7 @@ def folder() -> Path:
 @cache
 def run_of(kind: str) -> Path:
     """The folder of the run."""
-    tiny = TINY if kind == "landmarks" else TINY_LABELS
+    tiny = TINY if kind in ("landmarks", "views") else TINY_LABELS
     plain = [text for text in tiny if not text.startswith(("data.num_images", "phases."))]
     if kind == "snapshots":
         plain = [text for text in plain if not text.startswith("scheduler.")]

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import TINY, run_in_process
 from faults import Ended, run_main
-from served import check_promise, images, run_of, written_by
+from served import SHORT, check_promise, images, run_of, written_by
+from torch.nn.modules.module import register_module_module_registration_hook
 
 
 def evaluate(folder: Path, *arguments: str) -> Ended:
@@ -21,7 +23,7 @@ def results_of(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.parametrize("kind", ["landmarks", "classes", "numbers", "snapshots"])
+@pytest.mark.parametrize("kind", ["landmarks", "views", "classes", "numbers", "snapshots"])
 def test_the_runs_own_test_split_has_the_metrics_that_the_run_wrote_down(kind: str, tmp_path: Path) -> None:
     ended = evaluate(tmp_path, f"run={run_of(kind)}", "out=new", "pictures=false")
     assert (ended.code, ended.err) == (0, "")
@@ -30,7 +32,7 @@ def test_the_runs_own_test_split_has_the_metrics_that_the_run_wrote_down(kind: s
     assert found["metrics"] == pytest.approx(written["metrics"]["test"], rel=1e-5, nan_ok=True)
     for name, interval in written["intervals"]["test"].items():
         assert found["intervals"][name] == pytest.approx(interval, rel=1e-5)
-    if kind == "landmarks":
+    if kind in ("landmarks", "views"):
         assert found["uncertainty"]["coverage"] == pytest.approx(written["uncertainty"]["coverage"])
     rows = pd.read_csv(tmp_path / "new" / "predictions.csv").set_index("image")
     expected = written_by(kind).query("split == 'test'")
@@ -86,6 +88,65 @@ def test_other_phantoms_are_judged_without_any_file(tmp_path: Path) -> None:
     assert found["rows"][0]["name"] == "training mean"
     rows = pd.read_csv(out / "predictions.csv")
     assert found["metrics"]["mae"] == pytest.approx((rows["prediction"] - rows["target"]).abs().mean(), rel=1e-5)
+
+
+def test_a_users_folder_with_files_of_the_same_names_is_refused_untouched(tmp_path: Path) -> None:
+    mine = {"metrics.csv": b"mine\n", "per_patient.csv": b"mine too\n", "plots/mine.png": b"a picture"}
+    (tmp_path / "work" / "plots").mkdir(parents=True)
+    for name, content in mine.items():
+        (tmp_path / "work" / name).write_bytes(content)
+    given = (f"run={run_of('numbers')}", "pictures=false")
+    check_promise("predictions into a folder of other files", evaluate(tmp_path, *given, "out=work"))
+    kept = {path for path in (tmp_path / "work").rglob("*") if path.is_file()}
+    assert {str(path.relative_to(tmp_path / "work")): path.read_bytes() for path in kept} == mine
+    for _ in range(2):  # its own folder is replaced
+        assert evaluate(tmp_path, *given, "out=new").code == 0
+    assert json.loads((tmp_path / "new" / "evaluate.json").read_text())["run"] == str(run_of("numbers"))
+
+
+def test_what_the_run_said_of_its_table_holds_for_that_table_alone(tmp_path: Path) -> None:
+    """Of the tables of further annotators, and of the spacing of images that say none."""
+    table = pd.read_csv(images() / "table.csv").drop(columns="pixel_spacing_mm")
+    table.to_csv(tmp_path / "senior.csv", index=False)
+    points = table.filter(regex=r"^[xy]\d+$").columns
+    table.assign(**{name: table[name] + 3 for name in points}).to_csv(tmp_path / "junior.csv", index=False)
+    own = ("data=csv", f"data.table={tmp_path / 'senior.csv'}", f"data.more_tables=[{tmp_path / 'junior.csv'}]")
+    where = (f"data.root={images()}", "data.pixel_spacing_mm=0.1")
+    shared = [text for text in (*TINY, *SHORT) if not text.startswith(("data.num_images", "data.height", "data.width"))]
+    given = {text.split("=")[0]: text for text in (*shared, *own, *where)}
+    run_in_process(tmp_path / "run", *given.values(), tiny=())
+    (tmp_path / "moved").symlink_to(images())
+    few = (f"run={tmp_path / 'run'}", "pictures=false")
+    ended = evaluate(tmp_path, *few, "data.root=moved", "data.allow_outside_root=true", "out=its")
+    assert ended.code == 0, ended.err
+    apart = next(row for row in results_of(tmp_path / "its")["rows"] if row["name"] == "senior against junior")
+    assert apart["metrics"]["mre_mm"] == pytest.approx(0.1 * 3 * 2**0.5)
+    table.to_csv(tmp_path / "new.csv", index=False)
+    ended = evaluate(tmp_path, *few, "data.table=new.csv", f"data.root={images()}", "out=other")
+    assert ended.code == 0, ended.err
+    found = results_of(tmp_path / "other")
+    assert "mre_px" in found["metrics"]
+    assert "mre_mm" not in found["metrics"]
+    assert "not all images have a pixel spacing, so errors are told in px" in found["warnings"][-1]
+    assert not [row["name"] for row in found["rows"] if "against" in row["name"]]
+
+
+def test_an_ensemble_is_judged_with_one_network_in_memory(tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_of("snapshots"), tmp_path / "run"))
+    results = results_of(run)
+    results["taken"]["weights"] = "ensemble of 2 snapshots"
+    (run / "results.json").write_text(json.dumps(results))
+    built = []
+    hook = register_module_module_registration_hook(
+        lambda module, name, child: built.append(child) if name == "backbone" else None
+    )
+    try:
+        assert evaluate(tmp_path, f"run={run}", "out=new", "pictures=false", "split=val").code == 0
+    finally:
+        hook.remove()
+    assert len(built) == 1
+    (row,) = [row for row in results["headline"] if row["stage"].startswith("ensemble of")]
+    assert results_of(tmp_path / "new")["metrics"]["mae"] == pytest.approx(row["mae"], rel=1e-5)
 
 
 def write(folder: Path, **columns: list[str]) -> list[str]:

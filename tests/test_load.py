@@ -165,6 +165,19 @@ def test_a_folder_that_is_no_finished_run_is_told(tmp_path: Path) -> None:
         load(run.path)
 
 
+@pytest.mark.parametrize("lost", ["updates", "metrics", "split", "weights", "details"])
+def test_results_that_lack_something_are_told(lost: str, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(run_of("landmarks"), tmp_path / "run")))
+    results = json.loads(run.results.read_text())
+    if lost == "details":
+        results["details"] = []
+    else:
+        del (results["taken"] if lost == "weights" else results)[lost]
+    run.results.write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"results.json is not as a run wrote it \((Key|Index)Error: "):
+        load(run.path)
+
+
 def test_importing_trainer_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", LIGHT], check=True, cwd=Path(__file__).parents[1], timeout=120)
 

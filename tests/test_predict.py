@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,24 @@ def test_numbers_of_a_pattern_have_the_values_of_the_run(tmp_path: Path) -> None
     found.index = [Path(name).stem for name in found["image"]]
     both = [name for name in found.index if name in (written := written_by("snapshots")).index]
     np.testing.assert_allclose(found.loc[both, "prediction"], written.loc[both, "prediction"], rtol=1e-5)
+
+
+def test_images_to_be_drawn_do_not_fill_the_memory_with_a_batch(tmp_path: Path) -> None:
+    count, height, width = 40, 2000, 3000
+    (tmp_path / "large").mkdir()
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(tmp_path / "large" / "00.png")
+    for index in range(1, count):
+        (tmp_path / "large" / f"{index:02d}.png").hardlink_to(tmp_path / "large" / "00.png")
+    given = (f"run={run_of('landmarks')}", "images=large", "out=new", f"batch_size={count}", "overlays=1")
+    assert predict(tmp_path, *given[:2], "out=first", "batch_size=1").code == 0  # imports all that there is
+    tracemalloc.start()
+    try:
+        assert predict(tmp_path, *given).code == 0
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(list((tmp_path / "new" / "overlays").iterdir())) == 1
+    assert peak < count * height * width * 3 / 4
 
 
 MISTAKES = {

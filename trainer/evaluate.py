@@ -20,7 +20,7 @@ register_serving_schemas()
 def evaluate(composed: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        check_ours(folder, "metrics.csv")
+        check_ours(folder, "evaluate.json")
         settings = typed_settings(composed, EvaluateSettings)
         from trainer.serving.evaluation_run import evaluate_into  # imports torch, which --help must not wait for
 

@@ -25,7 +25,7 @@ from trainer.progress import clock
 from trainer.report import shown
 from trainer.run_dir import json_numbers, write_json, write_text
 from trainer.serving.memory import too_large_explained
-from trainer.serving.network import build_networks, serving_compute
+from trainer.serving.network import build_network, serving_compute
 from trainer.serving.new_data import Judged, groups_of, judged_data
 from trainer.serving.settings import EvaluateSettings
 from trainer.serving.trained_run import TrainedRun, read_run
@@ -65,8 +65,8 @@ def evaluate_into(folder: Path, settings: EvaluateSettings) -> None:
         log.warning("%s", warning)
 
     # What the run says of each image.
-    network = build_networks(run, compute)[0]
     members = Candidate(run.weights, taken_weights(run.run_dir, run.weights))
+    network = build_network(run, compute, members.members)
     rule = UpdateRule(judged.task, compute, accumulation=1, clip_norm=None)
     with too_large_explained(compute, "data.batch_size", judged.data.batch_size):
         predictions = members.predict(network, judged.data, judged.split, rule, num_views)
@@ -106,15 +106,9 @@ def _warnings(run: TrainedRun, judged: Judged) -> list[str]:
                 f"{len(again)} of {len(judged.indices)} images are called like images that the run was trained on, "
                 f"such as {again[0]}; if they are the same, the result is too good"
             )
-    if run.is_of_landmarks and not records.in_mm and any(key.endswith("_mm") for key in _own_metrics(run)):
+    if run.is_of_landmarks and not records.in_mm and any(key.endswith("_mm") for key in run.metrics):
         warnings.append("not all images have a pixel spacing, so errors are told in px, while the run told mm")
     return warnings
-
-
-def _own_metrics(run: TrainedRun) -> dict[str, float]:
-    """Those that the run itself ended with."""
-    metrics: dict[str, float] = run.results["metrics"][run.results["split"]]
-    return metrics
 
 
 def _rows(run: TrainedRun, judged: Judged, predictions: Predictions, groups: np.ndarray | None) -> list[Row]:
@@ -145,10 +139,11 @@ def _write(
     warnings: list[str],
 ) -> None:
     task, records = judged.task, judged.data.records
+    told = {"run": str(run.run_dir.path.absolute()), "weights": run.weights, "source": judged.source}
+    write_json(folder / "evaluate.json", told)  # first, because by this file the folder is known as an evaluation's
     for earlier in folder.glob("per_*.csv"):  # of another evaluation
         earlier.unlink()
     shutil.rmtree(folder / "plots", ignore_errors=True)
-    # First, because by this file the folder is known as an evaluation's.
     write_text(folder / "metrics.csv", pd.DataFrame([_flat(row) for row in rows]).to_csv(index=False))
     table = task.table(predictions, records, judged.split)
     if group is not None and group not in table:
@@ -161,9 +156,7 @@ def _write(
     everything = rows[-1]
     baseline = next((row.metrics for row in rows if row.name == task.baseline_name), None)
     results: dict[str, Any] = {
-        "run": str(run.run_dir.path.absolute()),
-        "weights": run.weights,
-        "source": judged.source,
+        **told,
         "split": judged.split,
         "images": everything.images,
         **({} if baseline is None else {"verdict": task.verdict(baseline, everything.metrics)}),

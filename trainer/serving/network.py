@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +30,13 @@ from trainer.tasks.task import Task
 
 def build_networks(run: TrainedRun, compute: Compute) -> list[nn.Module]:
     """In eval, on the device; several are an ensemble. Raises ValueError where weights are lost or of another model."""
-    networks = []
-    for weights in taken_weights(run.run_dir, run.weights):
-        network = _build(run.config, run.known)
+    return [build_network(run, compute, [weights]) for weights in taken_weights(run.run_dir, run.weights)]
+
+
+def build_network(run: TrainedRun, compute: Compute, members: Sequence[dict[str, Tensor]]) -> nn.Module:
+    """In eval, on the device, with the last of these weights. Raises ValueError where any are of another model."""
+    network = _build(run.config, run.known)
+    for weights in members:
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
@@ -40,8 +45,7 @@ def build_networks(run: TrainedRun, compute: Compute) -> list[nn.Module]:
                 f"the weights in {run.run_dir.path / 'checkpoints'} are of another model than its config.yaml "
                 f"({reason}); put the run's own files back"
             ) from None
-        networks.append(compute.place(network).eval())
-    return networks
+    return compute.place(network).eval()
 
 
 def _build(config: TrainConfig, known: Known) -> nn.Module:
@@ -102,7 +106,7 @@ def no_data(run: TrainedRun) -> RunData:
 
 
 def data_of(config: TrainConfig, records: LandmarkRecords | LabelRecords) -> RunData:
-    """Records as a run evaluates them, with views where its task has them; nothing of it is for training."""
+    """Records as a run evaluates them, with views; nothing of it is for training."""
     settings: dict[str, Any] = {
         "input_size": config.data.input_size,
         "fit": config.data.fit,
@@ -111,9 +115,11 @@ def data_of(config: TrainConfig, records: LandmarkRecords | LabelRecords) -> Run
         "cache_gb": config.data.cache_gb / 2,
     }
     plain: LandmarkDataset | LabelDataset
-    views: Dataset[dict[str, Tensor]] | None = None
+    views: Dataset[dict[str, Tensor]]
     if isinstance(records, LandmarkRecords):
         plain = LandmarkDataset(records, **settings)
+        moves = config.data.augmentation.without_mirrors.build_moves()
+        views = LandmarkDataset(records, **{**settings, "augmentation": moves, "cache_gb": 0.0})
     else:
         plain = LabelDataset(records, **settings)
         views = ViewsDataset(plain, config.data.augmentation.build_moves())

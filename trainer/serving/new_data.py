@@ -121,8 +121,8 @@ def _new(run: TrainedRun, given: dict[str, Any], split: str | None) -> Judged:
         label = given.get("label", data.label if isinstance(data, CsvConfig) else None)
         if run.is_of_landmarks:
             _refuse(given, ("label",), "task=landmarks")
-            spacing_mm = given.get("pixel_spacing_mm", data.pixel_spacing_mm if isinstance(data, CsvConfig) else None)
-            more = [Path(other) for other in given.get("more_tables", [])]
+            spacing_mm = given.get("pixel_spacing_mm", None if own is None else own.pixel_spacing_mm)
+            more = [Path(other) for other in given.get("more_tables", [] if own is None else own.more_tables)]
             records = landmarks_of_table(table, known, **where, pixel_spacing_mm=spacing_mm, more_tables=more)
         else:
             _refuse(given, ("pixel_spacing_mm", "more_tables"), f"task={run.config.task.kind}")

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data.atomic import faults_naming
+from data.image_list import ImageList
 from trainer.plots import boxes_for_missing_letters
 from trainer.serving.predictor import Answered, Predictor
 from trainer.tasks.label_samples import PLAIN, attention_scale, draw_attention
@@ -26,17 +27,14 @@ MOST_TOLD = 20  # failures, on stderr
 class PredictionFiles:
     """Writes each batch at once, so that memory stays bounded and a run that is stopped leaves what it found."""
 
-    def __init__(self, folder: Path, predictor: Predictor, *, most_drawn: float) -> None:
+    def __init__(self, folder: Path, predictor: Predictor, images: ImageList, *, most_drawn: float) -> None:
         self.predictions, self.failed, self.overlays = (
             folder / name for name in ("predictions.csv", "failed.csv", "overlays")
         )
         self.predictor = predictor
+        self.images = images
         self.most_drawn = most_drawn
         self.num_answered = self.num_failed = self.num_drawn = 0
-
-    def wants_pixels(self, index: int) -> bool:
-        """Whether more images are to be drawn, this one perhaps."""
-        return self.num_drawn < self.most_drawn
 
     def remove_earlier(self) -> None:
         """What predictions before these have left."""
@@ -45,7 +43,7 @@ class PredictionFiles:
         shutil.rmtree(self.overlays, ignore_errors=True)
 
     def add(self, batch: Answered) -> None:
-        """Raises OSError naming the file that can't be written."""
+        """Raises OSError naming the file that can't be written, DataError for an image that is gone since."""
         if len(batch.table):
             with faults_naming(self.predictions), _appended(self.predictions) as file:
                 batch.table.to_csv(
@@ -67,10 +65,11 @@ class PredictionFiles:
                 print(f"failed: {failure.reason}", file=sys.stderr)
         with boxes_for_missing_letters():
             for row, index in enumerate(batch.answers["index"].tolist()):
-                if index in batch.images and self.num_drawn < self.most_drawn:
+                if self.num_drawn < self.most_drawn:
                     self.num_drawn += 1
                     name = str(batch.table["image"].iloc[row])
-                    write(self._picture(batch, row, batch.images[index], name), self.overlays / _file_name(index, name))
+                    image = self.images.read(index)  # again, because those of a batch fill the memory
+                    write(self._picture(batch, row, image, name), self.overlays / _file_name(index, name))
 
     def _picture(self, batch: Answered, row: int, image: np.ndarray, name: str) -> Figure:
         title, answers = shortened(os.path.basename(name) or name, 40), batch.answers

@@ -37,8 +37,8 @@ def predict_into(folder: Path, settings: PredictSettings) -> int:
         allow_outside_root=settings.allow_outside_root,
         pixel_spacing_mm=settings.pixel_spacing_mm,
     )
-    files = PredictionFiles(folder, predictor, most_drawn=settings.most_drawn)
-    answered = predictor.answer(images, batch_size=settings.batch_size, tta=settings.tta, keep=files.wants_pixels)
+    files = PredictionFiles(folder, predictor, images, most_drawn=settings.most_drawn)
+    answered = predictor.answer(images, batch_size=settings.batch_size, tta=settings.tta)
     weights, device = predictor.run.weights, predictor.compute.device
     log.info("%s: weights %s, on %s; %d images", settings.run, weights, device, len(images))
     told: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,13 +50,12 @@ class Answered:
     """A batch of images, less those that failed.
 
     answers: what the task says of each (Task.answers) with `index` in the list of images, and of landmarks `radius`
-    (N, K) px; table: the same for people; images: (H, W) or (H, W, 3) uint8 by index, of those that were to be kept.
+    (N, K) px; table: the same for people.
     """
 
     answers: Predictions
     table: pd.DataFrame
     failures: list[Failure]
-    images: dict[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,6 @@ class _Read:
     index: int
     inputs: np.ndarray | None = None
     affines: np.ndarray | None = None
-    image: np.ndarray | None = None
     reason: str = ""
 
 
@@ -155,15 +153,14 @@ class Predictor:
         *,
         batch_size: int | None = None,
         tta: int | None = None,
-        keep: Callable[[int], bool] = lambda index: False,
     ) -> Iterator[Answered]:
-        """The answers, batch by batch, while the next images are read. `keep`: whose pixels to hand over."""
+        """The answers, batch by batch, while the next images are read."""
         check_positive("batch_size", batch_size)
         moves = self.moves(self.run.config.predict.tta if tta is None else tta)
         covariates, faults = covariates_of(images, self.run.known.covariates, used=self.covariates is not None)
         images = replace(images, faults={**faults, **images.faults})
         size = batch_size or self.run.config.data.batch_size
-        read = partial(self._read, images, moves, keep)
+        read = partial(self._read, images, moves)
         threads = min(READERS, os.cpu_count() or 1)
         for group in _grouped(done_ahead(read, range(len(images)), threads=threads, ahead=size + threads), size):
             yield self._answered(group, images, covariates)
@@ -201,15 +198,14 @@ class Predictor:
         failures = [Failure(images.names[read.index], read.reason) for read in group if read.inputs is None]
         index = np.array([read.index for read in sound], dtype=np.int64)
         if not sound:
-            return Answered({"index": index}, pd.DataFrame(), failures, {})
+            return Answered({"index": index}, pd.DataFrame(), failures)
         inputs = np.stack([read.inputs for read in sound if read.inputs is not None])
         affines = np.stack([read.affines for read in sound if read.affines is not None])
         with too_large_explained(self.compute, "batch_size", len(sound)):
             answers = self.answers_of(index, inputs, affines, covariates.encoded[index])
-        kept = {read.index: read.image for read in sound if read.image is not None}
-        return Answered(answers, answer_table(self.run.known, answers, images, covariates), failures, kept)
+        return Answered(answers, answer_table(self.run.known, answers, images, covariates), failures)
 
-    def _read(self, images: ImageList, moves: Sequence[Affine], keep: Callable[[int], bool], index: int) -> _Read:
+    def _read(self, images: ImageList, moves: Sequence[Affine], index: int) -> _Read:
         try:
             image = images.read(index)
             inputs, affines = self.preprocessing.views(image, moves, self._reach)
@@ -218,7 +214,7 @@ class Predictor:
         except (MemoryError, cv2.error) as error:
             said = str(error).strip().splitlines()[:1] or [type(error).__name__]
             return _Read(index, reason=f"{images.names[index]}: it can't be made the network's input ({said[0]})")
-        return _Read(index, inputs, affines, image if keep(index) else None)
+        return _Read(index, inputs, affines)
 
 
 def load(run: str | Path, *, device: str = "auto") -> Predictor:

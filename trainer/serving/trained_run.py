@@ -27,13 +27,10 @@ class TrainedRun:
     run_dir: RunDir
     config: TrainConfig
     results: dict[str, Any]  # results.json
+    weights: str  # what results.json calls those that the run ended with
+    metrics: dict[str, float]  # that the run itself ended with
     known: Known
     calibration: Calibration | None  # of landmarks, where there were images to calibrate on
-
-    @property
-    def weights(self) -> str:
-        """What results.json calls the weights that the run ended with."""
-        return str(self.results["taken"]["weights"])
 
     @property
     def is_of_landmarks(self) -> bool:
@@ -60,27 +57,34 @@ def read_run(path: Path) -> TrainedRun:
         raise ValueError(f"run={path} is not a run directory: it {what}; name the folder that training printed")
     config = to_train_config(read_config(run_dir.config))
     results = _read_results(run_dir)
+    made = _count_updates(run_dir)
     try:
+        went_on = made is not None and made > results["updates"]
+        weights = str(results["taken"]["weights"])
+        metrics = dict(results["metrics"][results["split"]])
         known = _known(config, results)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(run_dir.results, f"{type(error).__name__}: {error}") from None
-    return TrainedRun(run_dir, config, results, known, _read_calibration(run_dir, known))
+    if went_on:
+        raise ValueError(
+            f"run={path} is not finished: it went on to update {made} after results.json was written; {_go_on(run_dir)}"
+        )
+    return TrainedRun(run_dir, config, results, weights, metrics, known, _read_calibration(run_dir, known))
 
 
 def _read_results(run_dir: RunDir) -> dict[str, Any]:
-    unfinished = f"run={run_dir.path} is not finished"
-    go_on = f"go on with it: {resume_command(run_dir.path)}"
     if not run_dir.results.is_file():
-        raise ValueError(f"{unfinished}: it has no results.json; {go_on}")
+        raise ValueError(f"run={run_dir.path} is not finished: it has no results.json; {_go_on(run_dir)}")
     results = _read_json(run_dir.results)
     if "taken" not in results:
         if "updates" not in results and "range_test" in results:
             raise ValueError(f"run={run_dir.path} holds range tests alone, no trained network; name a run that trained")
         raise _damaged(run_dir.results, "it lacks taken")
-    made = _count_updates(run_dir)
-    if made is not None and made > results["updates"]:
-        raise ValueError(f"{unfinished}: it went on to update {made} after results.json was written; {go_on}")
     return results
+
+
+def _go_on(run_dir: RunDir) -> str:
+    return f"go on with it: {resume_command(run_dir.path)}"
 
 
 def _count_updates(run_dir: RunDir) -> int | None:
