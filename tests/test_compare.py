@@ -15,7 +15,7 @@ from faults import Ended, Fault, promised, run_main
 from PIL import Image
 from scipy import stats
 
-from trainer.comparison.answer import as_frame, notes, verdict
+from trainer.comparison.answer import as_frame, notes, table, verdict
 from trainer.comparison.compare import compare_command
 from trainer.comparison.pictures import mean_curve
 from trainer.comparison.runs import check_comparable, find_runs
@@ -160,6 +160,21 @@ def test_only_seeds_that_both_settings_have_are_paired(tmp_path: Path) -> None:
     assert behind.interval == pytest.approx(t_interval(np.array([1.0, 1.2, 0.8]), 0.95))
 
 
+@pytest.mark.parametrize(("better", "fixed"), [(0.1, (0.2, 0.3, 0.8)), (0.0, (0.1, 0.2, 0.7))])
+def test_equal_differences_are_not_called_beyond_chance(
+    better: float, fixed: tuple[float, ...], tmp_path: Path
+) -> None:
+    values = (0.1, 0.2, 0.7)
+    found = comparison_of(make_sweep(tmp_path, {"clr": values, "1e-3": fixed}, monitor="r2"))
+    behind = found.summaries[1].behind
+    assert behind is not None
+    assert (behind.pairs, behind.mean, behind.beyond_chance) == (3, pytest.approx(better), None)
+    assert "in each of 3 pairs of the same seed: r2 is too coarse to tell that from chance" in verdict(found)[1]
+    headings, rows = table(found)
+    assert rows[1][headings.index("beyond chance")] == "too coarse"
+    assert as_frame(found)["beyond_chance"].isna().all()
+
+
 def test_an_interval_of_equal_differences_has_no_width() -> None:
     assert t_interval(np.array([0.5, 0.5, 0.5]), 0.95) == (0.5, 0.5)
 
@@ -172,6 +187,34 @@ def test_the_target_is_reached_by_the_first_epoch_that_is_as_good(tmp_path: Path
     assert (best.reached.runs, best.reached.updates, best.reached.seconds) == (2, 15, 3)
     assert other.reached.runs == 0
     assert comparison_of(tmp_path).target == 4.5  # the mean of the worst setting
+
+
+@pytest.mark.parametrize(("monitor", "value"), [("r2", 0.8), ("mae", 0.35)])
+def test_a_setting_of_equal_runs_reaches_their_mean(monitor: str, value: float, tmp_path: Path) -> None:
+    mean = float(np.mean([value] * 3))
+    assert mean > value if monitor == "r2" else mean < value  # of floating point numbers
+    first = 0.1 if monitor == "r2" else 9.0
+    for seed in (1, 2, 3):
+        make_run(tmp_path / str(seed), value, seed=seed, monitor=monitor, curve=(first, value))
+    (only,) = comparison_of(tmp_path).summaries
+    assert (only.reached.runs, only.reached.updates) == (3, 20)
+
+
+def test_a_path_of_the_same_data_makes_no_setting_however_it_is_typed(tmp_path: Path) -> None:
+    for seed, folder in ((1, ""), (2, "/where/it/was/typed/"), (3, "./")):
+        data = {"kind": "csv", "table": f"{folder}t.csv", "root": f"{folder}x", "more_tables": [f"{folder}u.csv"]}
+        make_run(tmp_path / str(seed), 1.0, seed=seed, data=data)
+    (only,) = comparison_of(tmp_path).summaries
+    assert list(only.setting.runs) == [1, 2, 3]
+
+
+def test_runs_with_other_tables_of_annotators_can_not_be_compared(tmp_path: Path) -> None:
+    for seed, more in ((1, []), (2, ["u.csv"])):
+        make_run(tmp_path / str(seed), 1.0, seed=seed, data={"kind": "csv", "table": "t.csv", "more_tables": more})
+    with pytest.raises(
+        ValueError, match=r"data\.more_tables is \[\] and \['/where/it/was/typed/u\.csv'\]; compare runs"
+    ):
+        comparison_of(tmp_path)
 
 
 def test_a_setting_is_named_by_as_few_keys_as_tell_it_apart(tmp_path: Path) -> None:
@@ -206,6 +249,7 @@ def test_runs_that_can_not_be_compared_are_listed_with_the_reason(tmp_path: Path
     JobRecord(make_run(tmp_path / "failed", 1.0)).note_failure([], "loss is not finite", 4)
     JobRecord(make_run(tmp_path / "running", 1.0)).note_begun([])
     RunDir(make_run(tmp_path / "without", 1.0)).predictions.unlink()
+    RunDir(make_run(tmp_path / "rateless", 0.5, seed=4)).lr_history.unlink()
     RunDir(make_run(tmp_path / "damaged", 1.0)).results.write_text("{")
     extended = RunDir(make_run(tmp_path / "extended", 1.0))
     extended.metrics.write_text(extended.metrics.read_text() + "4,40,2,1\n")
@@ -220,10 +264,10 @@ def test_runs_that_can_not_be_compared_are_listed_with_the_reason(tmp_path: Path
         "failed": "failed: loss is not finite",
         "running": "not finished",
         "without": "its predictions.csv is missing",
+        "rateless": "its lr_history.csv is missing",
         "extended": "not finished: it was given more epochs, and cut",
     }
-    table = pd.read_csv(tmp_path / "compare.csv")
-    assert table["runs"].tolist() == [2, 1]
+    assert pd.read_csv(tmp_path / "compare.csv")["runs"].tolist() == [2, 1]
 
 
 class Page(HTMLParser):
@@ -346,6 +390,13 @@ FAULTS = [
         lambda folder: ["-m", "runs=a,b"],
     ),
 ]  # fmt: skip
+
+
+def test_a_sweep_that_is_typed_as_a_mode_is_refused_too(tmp_path: Path) -> None:
+    ended = run_compare("hydra.mode=MULTIRUN", "runs=a,b", folder=tmp_path)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "trainer.compare is no sweep; leave out -m" in ended.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -194,6 +194,44 @@ def test_a_setting_takes_the_place_of_what_was_typed_for_its_keys() -> None:
     ]
 
 
+def test_of_equal_jobs_one_is_run() -> None:
+    config = OmegaConf.create({"scheduler": {"kind": "clr"}, "phases": {"frozen": {}, "finetune": {}}})
+    typed = [["scheduler=clr", "seed=1"], ["scheduler=cosine", "seed=1"]]
+    assert list(with_settings([[], ["scheduler=constant"]], typed, config)) == [
+        *typed,
+        ["seed=1", "scheduler=constant"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("scheduler.max_lr", ("0.001", "0.005")),
+        ("+phases.finetune.scheduler.max_lr", ("0.001", "0.002")),
+        ("+scheduler@phases.frozen.scheduler", ("clr", "constant")),
+        ("phases.frozen.scheduler", ("{max_lr:0.001}", "{max_lr:0.002}")),
+    ],
+)
+def test_several_values_that_settings_would_have_to_follow_are_refused(
+    key: str, values: tuple[str, str], tmp_path: Path
+) -> None:
+    ended = run_main("-m", "experiment=clr_vs_fixed", f"{key}={','.join(values)}", "seed=1", folder=tmp_path)
+    told = (
+        f"error: {key.lstrip('+')} has several values ({' and '.join(values)}) where a setting of the sweep "
+        "chooses scheduler anew; give it one value; the settings follow it\n"
+    )
+    assert (ended.code, ended.err) == (2, told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_phase_scheduler_that_is_a_word_is_not_taken_apart() -> None:
+    config = OmegaConf.create(
+        {"scheduler": {"kind": "clr"}, "phases": {"frozen": {}, "finetune": {"scheduler": "clr"}}}
+    )
+    typed = ["phases.finetune.scheduler=clr"]
+    assert list(with_settings([["scheduler=constant"]], [typed], config)) == [[*typed, "scheduler=constant"]]
+
+
 def test_the_middle_rate_is_the_geometric_mean_in_three_digits() -> None:
     assert middle_rate(1e-4, 1e-2) == 1e-3
     assert middle_rate(1e-4, 3e-3) == 5.48e-4

@@ -76,7 +76,8 @@ def main() -> None:
     prepare()
     try:
         check_arguments(sys.argv[1:])
-        if get_args_parser().parse_known_args(sys.argv[1:])[0].multirun:
+        given = get_args_parser().parse_known_args(sys.argv[1:])[0]
+        if given.multirun or any(text.lower() == "hydra.mode=multirun" for text in given.overrides):
             raise ValueError("trainer.compare is no sweep; leave out -m, and give several folders as runs=[DIR,DIR]")
         compare()
     except FAULTS as error:

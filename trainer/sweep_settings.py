@@ -42,23 +42,33 @@ def checked_settings(settings: Any) -> list[list[str]]:
 def with_settings(
     settings: Sequence[Sequence[str]], combinations: Sequence[list[str]], config: DictConfig
 ) -> Iterator[list[str]]:
-    """The overrides of every job: each setting with each combination of what was typed.
+    """The overrides of every job, each once: each setting with each combination of what was typed.
 
     `config`: that of the sweep, which tells what phases change of a group.
+
+    Raises:
+        ValueError: a key of a group that a setting chooses anew has several values.
     """
+    yielded: set[tuple[str, ...]] = set()
     for setting in settings:
         chosen = {_key(text) for text in setting}
         groups = [key for key in chosen if "." not in key and isinstance(OmegaConf.select(config, key), DictConfig)]
+        for group in groups:
+            _check_one_value(group, combinations)
         taken_out = [
             f"~phases.{phase}.{group}.{key}"
             for phase in PHASE_NAMES
             for group in groups
-            for key in OmegaConf.select(config, f"phases.{phase}.{group}") or ()
+            if isinstance(changes := OmegaConf.select(config, f"phases.{phase}.{group}"), DictConfig)
+            for key in changes
         ]
         below = tuple(f"{group}." for group in groups)
         for combination in combinations:
             kept = [text for text in combination if _key(text) not in chosen and not _key(text).startswith(below)]
-            yield [*kept, *taken_out, *setting]
+            job = [*kept, *taken_out, *setting]
+            if tuple(job) not in yielded:
+                yielded.add(tuple(job))
+                yield job
 
 
 def middle_rate(low: float | str, high: float | str) -> float | str:
@@ -66,6 +76,22 @@ def middle_rate(low: float | str, high: float | str) -> float | str:
     if isinstance(low, str) or isinstance(high, str):
         return AUTO
     return float(f"{math.sqrt(low * high):.3g}")
+
+
+def _check_one_value(group: str, combinations: Sequence[list[str]]) -> None:
+    """Raises ValueError where a key of the group, or a phase's changes to it, take several values in the sweep."""
+    changes = [f"phases.{phase}.{group}" for phase in PHASE_NAMES]
+    whole = (*changes, *(f"{group}@{change}" for change in changes))
+    below = (f"{group}.", *(f"{change}." for change in changes))
+    first: dict[str, str] = {}
+    for text in (text for combination in combinations for text in combination):
+        key = _key(text)
+        if (key in whole or key.startswith(below)) and first.setdefault(key, text) != text:
+            values = " and ".join(each.partition("=")[2] for each in (first[key], text))
+            raise ValueError(
+                f"{key} has several values ({values}) where a setting of the sweep chooses {group} anew; "
+                "give it one value; the settings follow it"
+            )
 
 
 def _key(override: str) -> str:

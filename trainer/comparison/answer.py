@@ -147,6 +147,11 @@ def _sentence(comparison: Comparison, other: Summary) -> str:
     word = "higher" if (behind.mean < 0) != comparison.higher_is_better else "lower"
     pairs = f"{behind.pairs} {'pair' if behind.pairs == 1 else 'pairs'} of the same seed"
     apart = f"it is {number(abs(behind.mean))} {word}"
+    if behind.interval is None and behind.pairs >= FEWEST_PAIRS:
+        return (
+            f"{lead} {apart} in each of {pairs}: {comparison.monitor} is too coarse to tell that from chance, as its "
+            "differences do not vary."
+        )
     if behind.interval is None:
         return f"{lead} {apart} over {pairs}: too few to tell that from chance, which takes {FEWEST_PAIRS} or more."
     judged = "beyond chance" if behind.beyond_chance else "not beyond chance"
@@ -168,7 +173,8 @@ def _cells(behind: Advantage | None) -> list[str]:
     if behind is None:
         return ["", "", "", ""]
     interval = "–" if behind.interval is None else f"{number(behind.interval[0])} … {number(behind.interval[1])}"
-    judged = {None: "too few pairs", True: "yes", False: "no"}[behind.beyond_chance]
+    untold = "too few pairs" if behind.pairs < FEWEST_PAIRS else "too coarse"
+    judged = {None: untold, True: "yes", False: "no"}[behind.beyond_chance]
     return [number(behind.mean), interval, judged, str(behind.pairs)]
 
 

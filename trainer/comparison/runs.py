@@ -19,10 +19,11 @@ DEEPEST = 3  # folders below a given one in which runs are looked for: outputs/,
 
 # What the truth is and in which unit errors are told; runs that differ here have no common scale.
 DATA_KEYS = (
-    "task.kind", "data.kind", "data.table", "data.root", "data.label", "data.annotator", "data.pixel_spacing_mm",
-    "data.seed", "data.height", "data.width", "data.trouble", "data.missing_fraction",
+    "task.kind", "data.kind", "data.table", "data.more_tables", "data.root", "data.label", "data.annotator",
+    "data.pixel_spacing_mm", "data.seed", "data.height", "data.width", "data.trouble", "data.missing_fraction",
 )  # fmt: skip
-PATH_KEYS = ("data.table", "data.root")
+PATH_KEYS = ("data.table", "data.more_tables", "data.root")
+RATES = ["iteration", "lr_backbone", "lr_head"]  # columns of lr_history.csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Run:
 
     def rates(self) -> pd.DataFrame:
         """The learning rates of every update: iteration, lr_backbone, lr_head."""
-        return pd.read_csv(RunDir(self.path).lr_history, usecols=["iteration", "lr_backbone", "lr_head"])
+        return pd.read_csv(RunDir(self.path).lr_history, usecols=RATES)
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def _read(path: Path) -> Run:
         epochs = pd.DataFrame(
             {"iteration": metrics["iteration"], "elapsed": metrics["seconds"].cumsum(), "value": metrics[monitor]}
         )
+        pd.read_csv(run_dir.lr_history, usecols=RATES, nrows=0)  # the pictures read the rest, of one run per setting
         predictions = pd.read_csv(run_dir.predictions, dtype=str, keep_default_na=False)
         rows = predictions.loc[predictions["split"] == split, predictions.columns.isin(["image", "target"])]
         return Run(
@@ -192,4 +194,8 @@ def _higher_is_better(results: Mapping[str, Any], task: str) -> bool:
 
 def _data_value(run: Run, key: str) -> Any:
     value = run.config.get(key)
-    return str((run.folder / value).resolve()) if key in PATH_KEYS and isinstance(value, str) else value
+    if key not in PATH_KEYS or value is None:
+        return value
+    if isinstance(value, list):
+        return [str((run.folder / str(name)).resolve()) for name in value]
+    return str((run.folder / str(value)).resolve())

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.comparison.runs import LeftOut, Run
+from trainer.comparison.runs import PATH_KEYS, LeftOut, Run
 
-# These make no setting: the seed, and keys that say only where, how fast and with which pictures a run was made.
+# These make no setting: the seed, keys that say only where, how fast and with which pictures a run was made, and paths:
+# they lead to the same data in all runs that are compared, however they are typed.
 NO_SETTING = (
     "seed", "resume", "sweep.resume", "device", "data.workers", "data.cache_gb", "pictures", "checkpoint.every_steps",
-    "checkpoint.every_minutes", "task.num_overlays", "task.num_samples",
+    "checkpoint.every_minutes", "task.num_overlays", "task.num_samples", *PATH_KEYS,
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from trainer.comparison.settings import Setting
 
 CONFIDENCE = 0.95
 FEWEST_PAIRS = 3  # of two, a 95 % interval is 12.7 times as wide as their standard error: it says nothing
+ROUNDING = 1e-9  # of a value: what means and differences of equal numbers may be apart
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Advantage:
 
     pairs: int
     mean: float  # NaN without a pair
-    interval: tuple[float, float] | None  # 95 %; None below FEWEST_PAIRS
+    interval: tuple[float, float] | None  # 95 %; None below FEWEST_PAIRS, and where all differences are equal
     beyond_chance: bool | None  # None where it can't be told
 
 
@@ -93,8 +94,10 @@ def t_interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
 
 def _advantage(best: Setting, other: Setting, sign: int, confidence: float) -> Advantage:
     seeds = sorted(best.runs.keys() & other.runs.keys())
-    differences = np.array([sign * (other.runs[seed].value - best.runs[seed].value) for seed in seeds])
-    if len(differences) < FEWEST_PAIRS:
+    values = np.array([(other.runs[seed].value, best.runs[seed].value) for seed in seeds]).reshape(-1, 2)
+    differences = sign * (values[:, 0] - values[:, 1])
+    # Equal differences would make an interval without a width: no proof, but steps of the metric larger than chance.
+    if len(differences) < FEWEST_PAIRS or np.ptp(differences) <= ROUNDING * np.abs(values).max():
         return Advantage(len(differences), float(differences.mean()) if len(differences) else math.nan, None, None)
     low, high = t_interval(differences, confidence)
     return Advantage(
@@ -107,8 +110,10 @@ def _advantage(best: Setting, other: Setting, sign: int, confidence: float) -> A
 
 def _reached(runs: Sequence[Run], target: float) -> Reached:
     when = []
+    slack = ROUNDING * abs(target)  # a mean of equal values may lie beyond them
     for run in runs:
-        there = run.epochs["value"] >= target if run.higher_is_better else run.epochs["value"] <= target
+        values = run.epochs["value"]
+        there = values >= target - slack if run.higher_is_better else values <= target + slack
         if there.any():
             when.append(run.epochs.loc[there, ["iteration", "elapsed"]].to_numpy(float)[0])
     if not when:
