@@ -235,6 +235,20 @@ FAULTS = [
     Fault("an image in two rows that are converted", 3,
           "a.csv: line 3: image 'a.png' is already at line 2. Keep one entry per image, with the name of its file.",
           given("a.csv", "image,x0,y0\na.png,1,2\na.png,1,2\n")),
+    Fault("a spacing that is none in a table to convert", 3,
+          "a.csv: line 2, column pixel_spacing_mm is '-0.1'; line 3, column pixel_spacing_mm is '0'. Spacing is mm "
+          "per pixel, above 0 and at most a kilometre; leave it empty if unknown.",
+          given("a.csv", "image,pixel_spacing_mm,x0,y0\na.png,-0.1,1,2\nb.png,0,1,2\n")),
+    Fault("a spacing that is none in JSON", 3,
+          "a.json: images[0]: pixel_spacing_mm is 10000000.0, expected mm per pixel, above 0 and at most …",
+          given("a.json", coco(images=[{"id": 1, "file_name": "a.png", "pixel_spacing_mm": 1e7}]))),
+    Fault("a spacing to convert with beyond a kilometre", 2, "pixel_spacing_mm=1e+07 must be at most 1e+06",
+          given("a.csv", TABLE, "pixel_spacing_mm=1e7")),
+    Fault("two shapes of all landmarks in an image", 3,
+          "a.xml: line 4 is a second shape in 'a.png'. Keep one per image.",
+          given("a.xml", xml('<points label="s" points="1,2;3,4"/>\n' * 2))),
+    Fault("a sweep of conversions", 2, "trainer.convert takes one source; leave out -m, and give each key one value",
+          given("a.csv", TABLE, "-m")),
 ]  # fmt: skip
 
 

@@ -92,6 +92,14 @@ def test_coco_visibility_0_is_missing_and_coordinates_are_ours(tmp_path: Path) -
     np.testing.assert_array_equal(marked.points, [[[[NAN, NAN]] * 3, [[3, 4], [NAN, NAN], [5.5, 6]]]])
 
 
+def test_coco_groups_may_be_whole_numbers_and_what_some_images_lack_is_told(tmp_path: Path) -> None:
+    told = [{"split": "train", "group": 5}, {"split": "", "group": "p 6"}]
+    images = [image | more for image, more in zip(COCO["images"], told, strict=True)]
+    marked = read(write(tmp_path / "c.json", json.dumps(COCO | {"images": images})))
+    assert (marked.split, marked.group) == (None, ["5", "p 6"])
+    assert marked.notes == ["1 objects without keypoints", "split of 1 images, which the other 1 lack"]
+
+
 def region(label: str, x: float, y: float, **more: object) -> dict[str, object]:
     value = {"x": x, "y": y, "width": 2, "keypointlabels": [label]}
     around = {"original_width": 200, "original_height": 100, "image_rotation": 0}
@@ -144,6 +152,19 @@ def test_label_studio_people_who_marked_one_image_are_annotators(tmp_path: Path)
     marked = read(write(tmp_path / "ls.json", json.dumps([{"data": {"image": "1.jpg"}, "annotations": annotations}])))
     assert marked.annotators == ["a@b.org", "2"]
     np.testing.assert_array_equal(marked.points, [[[[-0.5, 49.5]]], [[[19.5, 49.5]]]])
+
+
+def test_label_studio_groups_may_be_whole_numbers_and_what_some_images_lack_is_told(tmp_path: Path) -> None:
+    told = [{"split": "train", "group": 0}, {"split": None, "group": 1}, {"group": True}]
+    tasks = [
+        {"data": {"image": f"{i}.jpg", **more}, "annotations": [{"result": [region("s", 1, 2)]}]}
+        for i, more in enumerate(told)
+    ]
+    marked = read(write(tmp_path / "two.json", json.dumps(tasks[:2])))
+    assert (marked.split, marked.group) == (None, ["0", "1"])
+    assert marked.notes == ["split of 1 images, which the other 1 lack"]
+    notes = read(write(tmp_path / "all.json", json.dumps(tasks))).notes
+    assert notes == ["split of 1 images, which the other 2 lack", "group of 2 images, which the other 1 lack"]
 
 
 def test_label_studio_csv_and_json_min_have_the_points_in_a_column(tmp_path: Path) -> None:
@@ -212,6 +233,14 @@ def test_cvat_points_shapes_and_skeletons(
     np.testing.assert_array_equal(marked.points[0, 0], points)
     assert np.isnan(marked.points[0, 1]).all()
     assert marked.notes == ["1 shapes that are no points"]
+
+
+def test_cvat_shapes_of_all_landmarks_in_a_file_of_one_line(tmp_path: Path) -> None:
+    shape = '<points label="head" points="1.50,2.50;3.50,4.50"/>'
+    images = [f'<image id="{i}" name="{i}.jpg" width="60" height="40">{shape}</image>' for i in range(2)]
+    marked = read(write(tmp_path / "c.xml", f"<annotations>{''.join(images)}</annotations>"))
+    assert marked.image_names == ["0.jpg", "1.jpg"]
+    np.testing.assert_array_equal(marked.points, [[[[1, 2], [3, 4]]] * 2])
 
 
 def test_datumaro_points_of_cvat(tmp_path: Path) -> None:

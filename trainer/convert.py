@@ -13,11 +13,11 @@ import hydra
 from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; there is no public way to it
 from omegaconf import DictConfig
 
-from trainer.__main__ import fail, prepare
-from trainer.arguments import check_arguments
+from trainer.__main__ import fail
 from trainer.command_line import override
 from trainer.config.conversion import KEYS, ConvertConfig, to_convert_config
 from trainer.exit_codes import FAULTS
+from trainer.verb import run_verb
 
 if TYPE_CHECKING:
     from data.formats.marked_images import MarkedImages
@@ -44,8 +44,11 @@ def convert(settings: ConvertConfig) -> str:
     from data.formats.image_names import check_folder, with_sizes
     from data.formats.marked_images import by_one, checked, renamed
     from data.formats.registry import FORMATS, format_of_source, format_of_target
+    from data.tables import LARGEST_SPACING_MM
 
     settings.check_formats(FORMATS)
+    if settings.pixel_spacing_mm is not None and settings.pixel_spacing_mm > LARGEST_SPACING_MM:
+        raise ValueError(f"pixel_spacing_mm={settings.pixel_spacing_mm:g} must be at most {LARGEST_SPACING_MM:g}")
     source, to = Path(settings.source), Path(settings.to)
     images = None if settings.images is None else Path(settings.images)
     target = settings.format or format_of_target(to)
@@ -144,30 +147,18 @@ def _run_command(marked: MarkedImages, to: Path, images: Path | None) -> str:
 
 
 def main() -> None:
-    """Converts, and turns each fault of the command into one message and an exit code."""
-    prepare()
-    try:
-        check_arguments(sys.argv[1:])
-        _check_own(sys.argv[1:])
-        _convert()
-    except FAULTS as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
+    run_verb(_run, "trainer.convert", takes="one source")
 
 
-def _check_own(arguments: list[str]) -> None:
-    """Raises ValueError for a sweep, and for keys of other commands, before Hydra takes them for those of a run."""
-    given = get_args_parser().parse_known_args(arguments)[0]
-    if given.multirun or any(text.lower() == "hydra.mode=multirun" for text in given.overrides):
-        raise ValueError("trainer.convert converts one source; leave out -m, and give each key one value")
-    for text in given.overrides:
+def _run() -> None:
+    """Raises ValueError for keys of other commands, before Hydra takes them for those of a run."""
+    for text in get_args_parser().parse_known_args(sys.argv[1:])[0].overrides:
         key = text.partition("=")[0].strip()
         if key not in KEYS and not key.startswith("hydra.") and key.replace("_", "").isalnum():
             near = difflib.get_close_matches(key, KEYS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"its keys: {', '.join(KEYS)}"
             raise ValueError(f"{key} is not a key of trainer.convert; {hint}")
+    _convert()
 
 
 if __name__ == "__main__":

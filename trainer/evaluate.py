@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from trainer.__main__ import fail
 from trainer.exit_codes import FAULTS
 from trainer.serving.settings import EvaluateSettings, register_serving_schemas
-from trainer.serving.verb import check_ours, remove_if_empty, run_verb, typed_settings
+from trainer.verb import check_ours, remove_if_empty, run_verb, typed_settings
 
 register_serving_schemas()
 

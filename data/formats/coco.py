@@ -12,7 +12,7 @@ import numpy as np
 from data.errors import DataError, enumerated, quoted
 from data.formats.asked import Asked
 from data.formats.json_file import number, optional_spacing, optional_text, read_json, size_of, wanted
-from data.formats.marked_images import MarkedImages, from_first_pixel, require_one, required_sizes
+from data.formats.marked_images import MarkedImages, from_first_pixel, of_every_image, require_one, required_sizes
 
 NAME = "coco"
 LABELLED = 2  # visibility: 0 = not labelled, 1 = labelled but hidden, 2 = labelled and visible
@@ -59,6 +59,7 @@ def read(path: Path, asked: Asked) -> MarkedImages:
         points[0, rows[key]] = _points(path, place, each["keypoints"], len(landmarks))
     splits, groups = ([optional_text(image.get(key)) for image in extra] for key in ("split", "group"))
     ignored = len(annotations) - len(marked)
+    notes = [f"{ignored} objects without keypoints"] if ignored else []
     return MarkedImages(
         path,
         names,
@@ -70,9 +71,9 @@ def read(path: Path, asked: Asked) -> MarkedImages:
             optional_spacing(path, place, image.get("pixel_spacing_mm"))
             for place, image in zip(places, extra, strict=True)
         ],
-        split=[split for split in splits if split] if all(splits) else None,
-        group=[group for group in groups if group] if all(groups) else None,
-        notes=[f"{ignored} objects without keypoints"] if ignored else [],
+        split=of_every_image("split", splits, notes),
+        group=of_every_image("group", groups, notes),
+        notes=notes,
     )
 
 

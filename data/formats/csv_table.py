@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from data.annotators import read_marks
-from data.cells import read_cells, read_numbers
+from data.cells import read_cells
 from data.errors import DataError, enumerated
 from data.formats.asked import Asked
 from data.formats.marked_images import MarkedImages, from_first_pixel, numbers
 from data.groups import GROUP_COLUMNS
 from data.image_rows import SPLIT_COLUMNS, require_image_column
-from data.tables import SPACING_COLUMNS
-
-NAME = "csv"
+from data.tables import SPACING_COLUMNS, read_spacing
 
 
 def read(path: Path, asked: Asked) -> MarkedImages:
@@ -28,8 +26,7 @@ def read(path: Path, asked: Asked) -> MarkedImages:
     images = [row[require_image_column(cells)] for row in cells.rows]
     marks = read_marks(cells)
     points = np.stack([each.points for each in marks.annotators]) if marks.annotators else marks.points[None]
-    spacing = cells.column(SPACING_COLUMNS)
-    spacing_mm = [math.nan] * len(images) if spacing is None else read_numbers(cells, [spacing])[:, 0].tolist()
+    spacing_mm = read_spacing(cells, None).tolist()
 
     def words(names: tuple[str, ...]) -> list[str] | None:
         column = cells.column(names)

@@ -96,7 +96,6 @@ def _mark(path: Path, shapes: list[tuple[LabelledImage, Element, str, list[Point
             image.mark(path, NOBODY, label.strip(), points[0])
         return True
     usual = len(long[0][3])
-    seen: set[str] = set()
     for image, element, label, points in shapes:
         if label != long[0][2] or len(points) != usual:
             raise DataError(
@@ -104,11 +103,10 @@ def _mark(path: Path, shapes: list[tuple[LabelledImage, Element, str, list[Point
                 f"has {usual} of {quoted(long[0][2])}. Mark every landmark with a label of its own, or all of an image "
                 "by one shape with the same number of points."
             )
-        if image.place in seen:
+        if image.marks[NOBODY]:
             raise DataError(
                 f"{path}: line {element.line} is a second shape in {quoted(image.name)}. Keep one per image."
             )
-        seen.add(image.place)
         for number, point in zip(numbers(usual), points, strict=True):
             image.mark(path, NOBODY, number, point)
     return False

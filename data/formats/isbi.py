@@ -13,7 +13,6 @@ from data.formats.asked import Asked
 from data.formats.marked_images import MarkedImages, decimal
 from data.formats.point_files import files_below, read_points_of, render_files
 
-NAME = "isbi"
 POINT = re.compile(r"([+-]?[0-9]{1,9}(?:\.[0-9]*)?)\s*,\s*([+-]?[0-9]{1,9}(?:\.[0-9]*)?)")
 CLASS = re.compile(r"[0-9]{1,3}")
 
@@ -37,9 +36,7 @@ def read(source: Path, asked: Asked) -> MarkedImages:
 
 
 def render(marked: MarkedImages, to: Path, image_prefix: str) -> dict[Path, str]:
-    return render_files(
-        marked, to, NAME, ".txt", lambda points: "".join(f"{decimal(x)},{decimal(y)}\n" for x, y in points)
-    )
+    return render_files(marked, to, ".txt", lambda points: "".join(f"{decimal(x)},{decimal(y)}\n" for x, y in points))
 
 
 def _files(folder: Path) -> dict[str, dict[str, Path]]:

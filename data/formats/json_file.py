@@ -10,6 +10,7 @@ from typing import Any
 
 from data.cells import read_text
 from data.errors import DataError, cut, quoted
+from data.tables import LARGEST_SPACING_MM
 
 LARGEST = 1e30
 RE_EXPORT = "Export it again."
@@ -63,6 +64,9 @@ def size_of(path: Path, place: str, width: Any, height: Any) -> tuple[int, int]:
 
 
 def optional_text(value: Any) -> str | None:
+    """Text, or a whole number as text, where it is there."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return value if isinstance(value, str) and value else None
 
 
@@ -74,8 +78,11 @@ def optional_spacing(path: Path, place: str, value: Any) -> float | None:
         with suppress(ValueError):
             value = float(value)
     found = number(path, f"{place}: pixel_spacing_mm", value)
-    if found <= 0:
-        raise DataError(f"{path}: {place}: pixel_spacing_mm is {_shown(value)}, expected mm per pixel, above 0.")
+    if not 0 < found <= LARGEST_SPACING_MM:
+        raise DataError(
+            f"{path}: {place}: pixel_spacing_mm is {_shown(value)}, expected mm per pixel, above 0 and at most a "
+            "kilometre. Mend it, or leave it out if unknown."
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError, quoted
-from data.formats.marked_images import MarkedImages, from_first_pixel, numbers
+from data.formats.marked_images import MarkedImages, from_first_pixel, numbers, of_every_image
 
 Point = tuple[float, float]
 
@@ -56,7 +56,6 @@ def table_of(
             layer = annotators.index(annotator) if several else 0
             for name, point in own.items():
                 points[layer, i, column[name]] = point
-    splits, groups = [image.split for image in images], [image.group for image in images]
     return MarkedImages(
         path,
         [image.name for image in images],
@@ -66,7 +65,7 @@ def table_of(
         annotators,
         [image.size for image in images],
         [image.spacing_mm for image in images],
-        [split for split in splits if split is not None] if None not in splits else None,
-        [group for group in groups if group is not None] if None not in groups else None,
+        of_every_image("split", [image.split for image in images], notes),
+        of_every_image("group", [image.group for image in images], notes),
         notes,
     )

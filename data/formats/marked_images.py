@@ -64,6 +64,16 @@ def decimal(number: float) -> str:
     return "0" if text == "-0" else text
 
 
+def of_every_image(key: str, values: Sequence[str | None], notes: list[str]) -> list[str] | None:
+    """(N) values of a column, or None where an image lacks its own, which our tables can't have; that is noted."""
+    found = [value for value in values if value is not None]
+    if len(found) == len(values):
+        return found
+    if found:
+        notes.append(f"{key} of {len(found)} images, which the other {len(values) - len(found)} lack")
+    return None
+
+
 def checked(marked: MarkedImages) -> MarkedImages:
     """The same; raises DataError where nothing is marked, an image has no name, or two have the same."""
     first: dict[str, int] = {}
@@ -100,14 +110,12 @@ def by_one(marked: MarkedImages, annotator: str | None) -> MarkedImages:
     return replace(marked, points=marked.points[[marked.annotators.index(annotator)]], annotators=[])
 
 
-def renamed(marked: MarkedImages, names: Sequence[str] | None, names_file: Path | None) -> MarkedImages:
+def renamed(marked: MarkedImages, names: Sequence[str], names_file: Path) -> MarkedImages:
     """Numbered landmarks under the names of a file, or named ones in its order; what it has beyond them is missing.
 
     Raises:
         DataError: too few or too many names for the numbers, or a landmark that the file does not name.
     """
-    if names is None:
-        return marked
     old = marked.landmark_names
     if marked.numbered:
         if len(names) != len(old):
@@ -136,7 +144,7 @@ def require_one(marked: MarkedImages, form: str) -> np.ndarray:
     return points
 
 
-def require_all_visible(marked: MarkedImages, form: str, told: str) -> None:
+def require_all_visible(marked: MarkedImages, told: str) -> None:
     """Raises DataError for missing landmarks, in a format that has no way to say so."""
     faults = [
         f"{marked.places[i]}: {quoted(marked.image_names[i])} lacks landmark {cut(marked.landmark_names[k])}"

@@ -59,16 +59,14 @@ def files_below(folder: Path, ending: str) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
 
 
-def render_files(
-    marked: MarkedImages, to: Path, form: str, ending: str, text: Callable[[np.ndarray], str]
-) -> dict[Path, str]:
+def render_files(marked: MarkedImages, to: Path, ending: str, text: Callable[[np.ndarray], str]) -> dict[Path, str]:
     """A file per image, in a folder for each annotator where there are several.
 
     Raises:
         DataError: a missing landmark, or images whose names differ in their endings alone.
     """
     if not marked.annotators:
-        require_all_visible(marked, form, f"{ending} files")
+        require_all_visible(marked, f"{ending} files")
     rendered: dict[Path, str] = {}
     taken: dict[Path, str] = {}
     seen = marked.visible

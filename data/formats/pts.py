@@ -13,7 +13,6 @@ from data.formats.asked import Asked
 from data.formats.marked_images import MarkedImages, decimal
 from data.formats.point_files import files_below, read_points_of, render_files
 
-NAME = "pts"
 FIRST_PIXEL = 1.0
 HEADER = re.compile(r"(version|n_points)\s*:\s*([0-9]{1,6})", re.IGNORECASE)
 NUMBER = r"[+-]?(?:[0-9]{1,15}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?"
@@ -28,7 +27,7 @@ def read(source: Path, asked: Asked) -> MarkedImages:
 
 
 def render(marked: MarkedImages, to: Path, image_prefix: str) -> dict[Path, str]:
-    return render_files(marked, to, NAME, ".pts", _text)
+    return render_files(marked, to, ".pts", _text)
 
 
 def _text(points: np.ndarray) -> str:
