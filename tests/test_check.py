@@ -523,7 +523,7 @@ def test_a_sound_table_of_two_annotators_has_no_finding(folder: Path) -> None:
         columns = {f"{name}_{who}": points[name] + by_px for who, by_px in (("a", -1), ("b", 1)) for name in points}
         return table.drop(columns=points.columns).assign(**columns)
 
-    told = check(folder, plant(folder, "points.csv", told_apart))
+    told = check(folder, "data=csv", plant(folder, "points.csv", told_apart))
     assert told.found == {}
     assert told.code == 0
 
@@ -534,7 +534,7 @@ def test_points_of_one_annotator_that_cannot_be_read_are_told(folder: Path) -> N
         both = {f"{name}_{who}": points[name] for who in "ab" for name in points}
         return table.drop(columns=points.columns).assign(**(both | {"x0_b": ["?", *points["x0"][1:]]}))
 
-    told = check(folder, plant(folder, "points.csv", told_apart))
+    told = check(folder, "data=csv", plant(folder, "points.csv", told_apart))
     assert told.lines("unreadable-points") == [line(0)]
 
 
