@@ -22,27 +22,48 @@ class Suffixed:
 
 
 def suffixed_columns(cells: Cells) -> list[Suffixed]:
-    """Columns such as x0_a or sella_x_a. Beside plain points they are none of ours, unless for the same landmark."""
-    plain: set[str] = set()
+    """Columns such as x0_a or sella_x_a. Beside plain points they are none of ours, unless for all those landmarks."""
+    plain: set[str] = set()  # in lower case
     numbers: list[Suffixed] = []
     words: list[Suffixed] = []
     for column, name in enumerate(cells.header):
         if match := NUMBERED.fullmatch(name):
             plain.add(str(int(match[2])))
         elif match := NAMED.fullmatch(name):
-            plain.add(match[1])
+            plain.add(match[1].lower())
         elif match := SUFFIXED_NUMBER.fullmatch(name):
             numbers.append(Suffixed(column, str(int(match[2])), match[1].lower(), match[3]))
         elif match := SUFFIXED_NAME.fullmatch(name):
             words.append(Suffixed(column, match[1], match[2].lower(), match[3]))
-    found = numbers or words
-    if not plain:
-        return found
-    if both := [each for each in found if each.landmark in plain]:
-        names = enumerated(cells.header[each.column] for each in both)
+    if plain:
+        _refuse_beside(cells, plain, numbers + words)
+        return []
+    by_number = {each.annotator.lower(): each for each in reversed(numbers)}
+    for each in words:
+        if other := by_number.get(each.annotator.lower()):
+            one, another = cells.header[other.column], cells.header[each.column]
+            fault = f"line {cells.header_line} has columns of annotators in both spellings, such as {one} and {another}"
+            raise DataError.listing(cells.path, [fault], "Spell all points one way; rename other columns.")
+    return numbers or words
+
+
+def _refuse_beside(cells: Cells, plain: set[str], suffixed: list[Suffixed]) -> None:
+    """Raises DataError where some suffix has all plain landmarks; x0_std alone beside x0,y0,x1,y1 is no annotator's."""
+    both: dict[str, list[Suffixed]] = {}
+    for each in suffixed:
+        if each.landmark.lower() in plain:
+            both.setdefault(each.annotator, []).append(each)
+    whole = [
+        each
+        for marked in both.values()
+        if len({(each.landmark.lower(), each.axis) for each in marked}) == 2 * len(plain)
+        for each in marked
+    ]
+    if whole:
+        names = enumerated(cells.header[each.column] for each in sorted(whole, key=lambda each: each.column))
         fault = f"line {cells.header_line} has columns of annotators, {names}, beside plain ones of the same landmarks"
-        raise DataError.listing(cells.path, [fault], "Delete the plain ones, which the annotators' mean replaces.")
-    return []
+        advice = "Delete the plain ones if these are annotators (their mean replaces them); else rename these columns."
+        raise DataError.listing(cells.path, [fault], advice)
 
 
 def by_annotator(cells: Cells, suffixed: list[Suffixed]) -> tuple[list[str], bool, dict[str, list[int]]]:
@@ -63,8 +84,12 @@ def by_annotator(cells: Cells, suffixed: list[Suffixed]) -> tuple[list[str], boo
 
     landmarks = list(dict.fromkeys(each.landmark for each in suffixed))
     if numbered:
-        numbers = [int(landmark) for landmark in landmarks]
-        landmarks = [str(number) for number in range(1 if min(numbers) == 1 else 0, max(numbers) + 1)]
+        numbers = sorted(int(landmark) for landmark in landmarks)
+        for expected, number in enumerate(numbers, start=1 if numbers[0] == 1 else 0):
+            if number != expected:
+                gap = f"{head} has columns of annotators for landmark {number} and none for landmark {expected}"
+                raise DataError.listing(cells.path, [gap], "Number the points without a gap, from 0 or 1.")
+        landmarks = [str(number) for number in numbers]
     annotators = list(dict.fromkeys(each.annotator for each in suffixed))
     wanted = [(annotator, landmark, axis) for annotator in annotators for landmark in landmarks for axis in "xy"]
     if lacking := [place for place in wanted if place not in found]:

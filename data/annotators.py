@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -51,6 +51,7 @@ def read_marks(cells: Cells, more_tables: Sequence[Path] = ()) -> Marks:
         raise DataError.listing(cells.path, [fault], "Give such columns, or data.more_tables, but not both.")
     if suffixed:
         names, numbered, columns = by_annotator(cells, suffixed)
+        _refuse_choices(cells.path, columns)
         annotators = [
             Annotator(name, cells.path, cells.lines, read_points(cells, own)) for name, own in columns.items()
         ]
@@ -60,6 +61,8 @@ def read_marks(cells: Cells, more_tables: Sequence[Path] = ()) -> Marks:
     if not more_tables:
         return Marks(names, numbered, points, [])
     called = _table_names([cells.path, *more_tables])
+    for name, path in zip(called, [cells.path, *more_tables], strict=True):
+        _refuse_choices(path, [name])
     annotators = [Annotator(called[0], cells.path, cells.lines, points)]
     for name, path in zip(called[1:], more_tables, strict=True):
         annotators.append(_matched(name, read_cells(path), cells, names, numbered))
@@ -91,8 +94,12 @@ def check_annotator(records: LandmarkRecords, annotator: str) -> None:
             f"data.annotator={annotator} is not one of mean, random, {enumerated(records.annotator_names)}"
         )
     own = records.annotations[records.annotator_names.index(annotator), records.indices("train")]
-    if not np.isfinite(own).any():
-        raise ValueError(f"data.annotator={annotator} marked no landmark of the training split; choose mean or another")
+    lacking = np.flatnonzero(~np.isfinite(own).all(axis=2).any(axis=0))
+    if len(lacking):
+        names = enumerated(records.landmark_names[k] for k in lacking)
+        raise ValueError(
+            f"data.annotator={annotator} marked landmark(s) {names} in no training image; choose mean or another"
+        )
 
 
 def between_annotators(annotations: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,6 +109,12 @@ def between_annotators(annotations: np.ndarray, indices: np.ndarray) -> tuple[np
     one = np.concatenate([annotations[first, indices] for first, _ in pairs])
     other = np.concatenate([annotations[second, indices] for _, second in pairs])
     return np.tile(indices, len(pairs)), one, other
+
+
+def _refuse_choices(path: Path, names: Iterable[str]) -> None:
+    """Raises DataError for an annotator that data.annotator could not choose."""
+    if not {"mean", "random"}.isdisjoint(names):
+        raise DataError(f"{path}: annotators can't be called mean or random; rename the column or file")
 
 
 def _table_names(paths: list[Path]) -> list[str]:

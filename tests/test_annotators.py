@@ -66,6 +66,23 @@ def test_beside_plain_points_other_columns_of_that_look_are_left_alone(tmp_path)
     np.testing.assert_array_equal(table.points, [[[1, 2]]])
 
 
+@pytest.mark.parametrize("others", ["x0_std,y0_std", "x0_visible,x1_visible", "x1_a,y0_a"])
+def test_columns_for_some_of_the_plain_landmarks_are_left_alone(others, tmp_path):
+    table = read(tmp_path, f"image,x0,y0,x1,y1,{others}\na.png,1,2,3,4,5,6\n")
+    assert table.annotators == []
+    np.testing.assert_array_equal(table.points, [[[1, 2], [3, 4]]])
+
+
+def test_columns_for_all_plain_landmarks_are_refused_in_any_case_of_the_letters(tmp_path):
+    with pytest.raises(DataError, match="annotators, sella_x_a, sella_y_a, beside plain ones"):
+        read(tmp_path, "image,Sella_x,Sella_y,sella_x_a,sella_y_a\na.png,1,2,3,4\n")
+
+
+def test_beside_annotators_of_numbered_points_other_columns_are_left_alone(tmp_path):
+    table = read(tmp_path, "image,x0_a,y0_a,box_x_min\na.png,1,2,3\n")
+    np.testing.assert_array_equal(table.points, [[[1, 2]]])
+
+
 def test_further_tables_are_matched_by_image_and_by_the_name_of_the_landmark(tmp_path):
     first = write(tmp_path, "image,s_x,s_y,n_x,n_y\na.png,1,2,3,4\nb.png,5,6,7,8\n", "senior.csv")
     (tmp_path / "junior.csv").write_text("n_x;n_y;file;s_x;s_y\n9,5;8;b.png;5;6\n3;4;a.png;;\n")
@@ -178,8 +195,34 @@ FAULTS = [
         "columns of annotators beside plain ones",
         3,
         "points.csv: line 1 has columns of annotators, x0_a, y0_a, beside plain ones of the same landmarks. "
-        "Delete the plain ones, which the annotators' mean replaces.",
+        "Delete the plain ones if these are annotators (their mean replaces them); else rename these columns.",
         lambda folder: table(folder, "image,x0,y0,x0_a,y0_a\na.png,1,2,3,4\n"),
+    ),
+    Fault(
+        "columns of an annotator in both spellings",
+        3,
+        "points.csv: line 1 has columns of annotators in both spellings, such as x0_a and sella_x_a. Spell all points "
+        "one way; rename other columns.",
+        lambda folder: table(folder, "image,x0_a,y0_a,sella_x_a,sella_y_a\na.png,1,2,3,4\n"),
+    ),
+    Fault(
+        "a gap in the numbers of annotators' columns",
+        3,
+        "points.csv: line 1 has columns of annotators for landmark 999999 and none for landmark 1. Number the points "
+        "without a gap, from 0 or 1.",
+        lambda folder: table(folder, "image,x0_a,y0_a,x999999_a,y999999_a\na.png,1,2,3,4\n"),
+    ),
+    Fault(
+        "an annotator's column called mean",
+        3,
+        "points.csv: annotators can't be called mean or random; rename the column or file",
+        lambda folder: table(folder, "image,x0_a,y0_a,x0_mean,y0_mean\na.png,1,2,3,4\n"),
+    ),
+    Fault(
+        "an annotator's table called random",
+        3,
+        "random.csv: annotators can't be called mean or random; rename the column or file",
+        lambda folder: [*table(folder, PLAIN), f"data.more_tables=[{write(folder, PLAIN, 'random.csv').name}]"],
     ),
     Fault(
         "two columns for one number of an annotator",
@@ -251,6 +294,12 @@ FAULTS = [
         2,
         "data.annotator=c is not one of mean, random, a, b",
         lambda folder: [*table(folder, TWO.replace(",,,,", ",7,8,7,8")), "data.annotator=c"],
+    ),
+    Fault(
+        "a landmark that the chosen annotator never marked",
+        2,
+        "data.annotator=b marked landmark(s) 1 in no training image; choose mean or another",
+        lambda folder: [*table(folder, TWO.replace("5,6,5,6,,", "5,6,5,6,10,11")), "data.annotator=b"],
     ),
     Fault(
         "an annotator of labels",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.annotator_columns import by_annotator, suffixed_columns
+from data.annotators import mean_points
 from data.cells import MISSING, Cells, read_cells, read_numbers
 from data.errors import MAX_LISTED, DataError, did_you_mean, enumerated, nearest, quoted
 from data.image_paths import ImageFinder
@@ -102,7 +104,7 @@ def _images(cells: Cells, data: CsvConfig, findings: Findings) -> tuple[list[str
 
 def _add_points(subject: Subject, cells: Cells, findings: Findings) -> None:
     try:
-        names, columns, numbered = point_columns(cells)
+        names, columns, numbered = _columns_of_points(cells)
     except DataError as error:
         findings.add("error", "point-columns", _without_path(error, cells.path))
         return
@@ -115,11 +117,24 @@ def _add_points(subject: Subject, cells: Cells, findings: Findings) -> None:
     subject.landmark_names = names
     subject.points = np.full((len(cells.rows), len(names), 2), np.nan)
     rows, points = _rows_that_read(
-        cells, lambda part: read_points(part, columns), "unreadable-points", "points that cannot be read", findings
+        cells,
+        lambda part: mean_points([read_points(part, own) for own in columns]),
+        "unreadable-points",
+        "points that cannot be read",
+        findings,
     )
     if points is not None:
         subject.points[rows] = points
     subject.unread = set(range(len(subject))) - set(rows)
+
+
+def _columns_of_points(cells: Cells) -> tuple[list[str], list[list[int]], bool]:
+    """K landmark names, the 2K columns of each annotator or of the one there is, and whether the names are numbers."""
+    if suffixed := suffixed_columns(cells):
+        names, numbered, by_name = by_annotator(cells, suffixed)
+        return names, list(by_name.values()), numbered
+    names, columns, numbered = point_columns(cells)
+    return names, [columns], numbered
 
 
 def _add_spacing(subject: Subject, cells: Cells, default_mm: float | None, findings: Findings) -> None:
