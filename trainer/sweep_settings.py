@@ -56,7 +56,7 @@ def with_settings(
         for group in groups:
             _check_one_value(group, combinations)
         taken_out = [
-            f"~phases.{phase}.{group}.{key}"
+            f"~phases.{phase}.{group}.{key!s}"
             for phase in PHASE_NAMES
             for group in groups
             if isinstance(changes := OmegaConf.select(config, f"phases.{phase}.{group}"), DictConfig)
