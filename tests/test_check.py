@@ -528,6 +528,16 @@ def test_a_sound_table_of_two_annotators_has_no_finding(folder: Path) -> None:
     assert told.code == 0
 
 
+def test_points_of_one_annotator_that_cannot_be_read_are_told(folder: Path) -> None:
+    def told_apart(table: Table, folder: Path) -> Table:
+        points = table.filter(regex="^[xy][0-9]")
+        both = {f"{name}_{who}": points[name] for who in "ab" for name in points}
+        return table.drop(columns=points.columns).assign(**(both | {"x0_b": ["?", *points["x0"][1:]]}))
+
+    told = check(folder, "data=csv", plant(folder, "points.csv", told_apart))
+    assert told.lines("unreadable-points") == [line(0)]
+
+
 def test_a_landmark_without_a_training_label_is_an_error(folder: Path) -> None:
     def forget(table: Table, folder: Path) -> None:
         table.loc[: NUM_TRAIN - 1, ["x4", "y4"]] = ""
