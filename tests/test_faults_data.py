@@ -148,6 +148,7 @@ BY_COMMAND = (
     "no point inside the image",
     "path that leaves the image root",
     "patient in two splits",
+    "an image name that the pattern of groups does not fit",
     "no training rows",
     "only one class",
     "covariate that is not there",

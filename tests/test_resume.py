@@ -95,7 +95,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_changes_no_file(tiny_run: Ru
 
 
 def test_more_epochs_of_a_schedule_that_permits_it_equal_a_longer_run(tmp_path: Path) -> None:
-    constant = ("scheduler=constant", *TINY[:-2], "device=cpu")
+    constant = ("scheduler=constant", *NO_CYCLE)
     for name, epochs in (("long", 3), ("short", 2)):
         composed = compose(*constant, f"phases.finetune.epochs={epochs}")
         train(to_train_config(composed), RunDir(tmp_path / name), composed, [])

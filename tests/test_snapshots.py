@@ -108,15 +108,21 @@ def test_what_does_best_on_validation_is_taken_and_named(run: RunDir) -> None:
     assert predicted["mre_mm"].mean() == pytest.approx(tried[taken], abs=1e-3)
 
 
-def test_the_ensemble_is_the_mean_of_what_each_snapshot_says(run: RunDir, tmp_path: Path) -> None:
+def test_the_ensemble_is_the_mean_of_what_each_snapshot_says_the_surer_counting_more(
+    run: RunDir, tmp_path: Path
+) -> None:
     config = to_train_config(compose(*TINY, *SETTINGS))
     data = config.task.build_data(config, tmp_path / "splits.csv")
     task, model = config.task.build(config, data), config.task.build_model(config, data)
     rule = UpdateRule(task, build_compute("cpu", "fp32", channels_last=False), accumulation=1, clip_norm=None)
     weights = [load_file(run.snapshot(cycle)) for cycle in range(3)]
     together = Candidate("all", weights).predict(model, data, "val", rule, 1)
-    alone = [Candidate("one", [member]).predict(model, data, "val", rule, 1)["points"] for member in weights]
-    np.testing.assert_allclose(together["points"], np.mean(alone, axis=0))
+    alone = [Candidate("one", [member]).predict(model, data, "val", rule, 1) for member in weights]
+    sureness = np.stack([one["spread"] for one in alone]) ** -2.0
+    expected = np.average(
+        np.stack([one["points"] for one in alone]), axis=0, weights=np.repeat(sureness[..., None], 2, axis=-1)
+    )
+    np.testing.assert_allclose(together["points"], expected)
 
 
 @pytest.mark.parametrize(
