@@ -386,7 +386,7 @@ FAULTS = [
     Fault(
         "a comparison of several values",
         2,
-        "trainer.compare is no sweep; leave out -m, and give several folders as runs=[DIR,DIR]",
+        "trainer.compare takes one comparison; leave out -m, and give several folders as runs=[DIR,DIR]",
         lambda folder: ["-m", "runs=a,b"],
     ),
 ]  # fmt: skip
@@ -395,7 +395,7 @@ FAULTS = [
 def test_a_sweep_that_is_typed_as_a_mode_is_refused_too(tmp_path: Path) -> None:
     ended = run_compare("hydra.mode=MULTIRUN", "runs=a,b", folder=tmp_path)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert "trainer.compare is no sweep; leave out -m" in ended.err
+    assert "trainer.compare takes one comparison; leave out -m" in ended.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,16 +6,15 @@ import sys
 from pathlib import Path
 
 import hydra
-from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; there is no public way to it
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.__main__ import fail, prepare
-from trainer.arguments import check_arguments
+from trainer.__main__ import fail
 from trainer.config.store import to_train_config
 from trainer.exit_codes import FAULTS
 from trainer.inspection.settings import CheckConfig, register_check_schema
 from trainer.run_dir import RunDir
+from trainer.verb import run_verb
 
 register_check_schema()
 
@@ -41,24 +40,7 @@ def check(composed: DictConfig) -> None:
 
 
 def main() -> None:
-    """Checks, and turns each fault of the command into one message and an exit code."""
-    prepare()
-    try:
-        check_arguments(sys.argv[1:])
-        _check_single(sys.argv[1:])
-        check()
-    except FAULTS as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
-
-
-def _check_single(arguments: list[str]) -> None:
-    """Raises ValueError for a sweep, before Hydra's sweeper takes the keys of a check for those of a run."""
-    given = get_args_parser().parse_known_args(arguments)[0]
-    if given.multirun or any(text.lower() == "hydra.mode=multirun" for text in given.overrides):
-        raise ValueError("trainer.check looks at the data of one run; leave out -m, and give each key one value")
+    run_verb(check, "trainer.check")
 
 
 def _check_ours(folder: Path) -> None:

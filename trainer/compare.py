@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; there is no public way to it
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from trainer.__main__ import fail, prepare
-from trainer.arguments import check_arguments
+from trainer.__main__ import fail
 from trainer.exit_codes import FAULTS
 from trainer.output_dirs import new_folder
 from trainer.run_dir import RunDir
+from trainer.verb import run_verb
 
 RUNS_WANTED = "name a sweep, runs=multirun/DATE/TIME, or several folders, runs=[DIR,DIR]"
 
@@ -72,19 +70,7 @@ def compare(composed: DictConfig) -> None:
 
 
 def main() -> None:
-    """Compares, and turns each fault of the command into one message and an exit code."""
-    prepare()
-    try:
-        check_arguments(sys.argv[1:])
-        given = get_args_parser().parse_known_args(sys.argv[1:])[0]
-        if given.multirun or any(text.lower() == "hydra.mode=multirun" for text in given.overrides):
-            raise ValueError("trainer.compare is no sweep; leave out -m, and give several folders as runs=[DIR,DIR]")
-        compare()
-    except FAULTS as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
+    run_verb(compare, "trainer.compare", "one comparison", "give several folders as runs=[DIR,DIR]")
 
 
 if __name__ == "__main__":

@@ -18,14 +18,16 @@ from trainer.exit_codes import FAULTS
 Settings = TypeVar("Settings")
 
 
-def run_verb(command: Callable[[], Any], name: str, takes: str = "one run") -> None:
+def run_verb(
+    command: Callable[[], Any], name: str, takes: str = "one run", instead: str = "give each key one value"
+) -> None:
     """Runs it once, and turns each fault of the user's into one message and an exit code."""
     prepare()
     try:
         check_arguments(sys.argv[1:])
         given = get_args_parser().parse_known_args(sys.argv[1:])[0]
         if given.multirun or any(text.lower() == "hydra.mode=multirun" for text in given.overrides):
-            raise ValueError(f"{name} takes {takes}; leave out -m, and give each key one value")
+            raise ValueError(f"{name} takes {takes}; leave out -m, and {instead}")
         command()
     except FAULTS as error:
         fail(error)
