@@ -7,8 +7,10 @@ from rich.console import Console
 FILE_WIDTH = 120  # letters
 
 
-def console() -> Console:
+def console(*, highlight: bool = True) -> Console:
     """Where the table goes, with units as they are written, `[m]` too. A file has no width of its own, and a table is
-    cut at the 80 letters that rich assumes."""
-    told = Console(markup=False, emoji=False)
-    return told if told.is_terminal else Console(markup=False, emoji=False, width=max(FILE_WIDTH, told.width))
+    cut at the 80 letters that rich assumes. `highlight`: colour numbers and paths."""
+    told = Console(markup=False, emoji=False, highlight=highlight)
+    if not told.is_terminal:
+        told.width = max(FILE_WIDTH, told.width)
+    return told

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from trainer.progress import clock
 from trainer.run_dir import write_text
@@ -23,21 +23,26 @@ def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: M
 
     Sections whose key is absent from `results`, and pictures whose file is, are left out.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {filter_.__name__: filter_ for filter_ in (shown, number, percent, rate, plain, clock)}
-    page = environment.get_template(TEMPLATE.name).render(
+    page = page_template(TEMPLATE).render(
         title=title,
         results=results,
         metrics=_metric_columns(results),
         pictures={caption: data_uri(file) for caption, file in pictures.items() if file.is_file()},
     )
     write_text(path, page)
+
+
+def page_template(path: Path) -> Template:
+    """A page's template: what it shows is escaped, and what it asks for must be there."""
+    environment = Environment(
+        loader=FileSystemLoader(path.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {filter_.__name__: filter_ for filter_ in (shown, number, percent, rate, plain, clock)}
+    return environment.get_template(path.name)
 
 
 def number(value: Any) -> str:

@@ -8,9 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,12 +20,12 @@ from trainer.comparison.pictures import draw_pictures
 from trainer.comparison.runs import LeftOut, check_comparable, find_runs
 from trainer.comparison.settings import Setting, find_settings, shown_value
 from trainer.comparison.statistics import Comparison, compare
+from trainer.console import console
 from trainer.progress import clock
-from trainer.report import data_uri
+from trainer.report import data_uri, page_template
 from trainer.run_dir import write_text
 
 TEMPLATE = Path(trainer.__file__).with_name("compare.html.jinja")
-FILE_WIDTH = 120  # letters; a file has no width of its own
 MOST_KEYS = 30  # in which settings differ, on the page; compare.csv has all
 MOST_NAME = 40  # letters of a setting on a line of the terminal's table
 NOT_PRINTED = ("lowest", "highest", "pairs")  # columns of the page's table that the terminal has no room for
@@ -68,17 +66,10 @@ def _write_page(
     folders: Sequence[Path],
     pictures: dict[str, Path],
 ) -> None:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     seconds = sum(run.seconds for setting in settings for run in setting.runs.values())
     ordered = [summary.setting for summary in comparison.summaries]
     keys = list(dict.fromkeys(key for setting in ordered for key in setting.values))
-    page = environment.get_template(TEMPLATE.name).render(
+    page = page_template(TEMPLATE).render(
         title=f"Comparison of {' and '.join(folder.name or str(folder.resolve()) for folder in folders[:3])}",
         num_runs=sum(len(setting.runs) for setting in settings),
         num_settings=len(settings),
@@ -114,12 +105,10 @@ def compare_command(folders: Sequence[Path]) -> str:
 
 def _print(comparison: Comparison, left_out: Sequence[LeftOut], out: Path) -> None:
     """The answer first, then the table it stands on."""
-    console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(markup=False, emoji=False, highlight=False, width=max(FILE_WIDTH, console.width))
-    console.print()
+    told = console(highlight=False)
+    told.print()
     for place, sentence in enumerate(verdict(comparison)):
-        console.print(Text(one_line(sentence), style="bold" if place == 0 else ""))
+        told.print(Text(one_line(sentence), style="bold" if place == 0 else ""))
     headings, rows = table(comparison)
     kept = [headings.index(name) for name in headings if name not in NOT_PRINTED]
     printed = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -131,8 +120,8 @@ def _print(comparison: Comparison, left_out: Sequence[LeftOut], out: Path) -> No
         )
     for row in rows:
         printed.add_row(*(Text(one_line(row[place])) for place in kept))
-    console.print(printed)
+    told.print(printed)
     for unfit in left_out:
-        console.print(Text(one_line(f"left out: {unfit.path}: {unfit.reason}")), soft_wrap=True)
-    console.print(Text(f"compared in {out} (open compare.html)"), soft_wrap=True)
+        told.print(Text(one_line(f"left out: {unfit.path}: {unfit.reason}")), soft_wrap=True)
+    told.print(Text(f"compared in {out} (open compare.html)"), soft_wrap=True)
     sys.stdout.flush()
