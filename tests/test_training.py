@@ -20,11 +20,12 @@ from trainer.device import build_compute
 from trainer.errors import TrainingError
 from trainer.loop import UpdateRule, evaluate, train_steps
 from trainer.phases import fingerprint, freeze, set_training_modes
-from trainer.planning import build_phases, measure_seconds
+from trainer.planning import build_phases
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir
 from trainer.schedules import CyclicalSchedule
 from trainer.state import Snapshot, TrainState
+from trainer.timing import measure_seconds
 from trainer.train import _build_data, _build_state, train
 
 
