@@ -63,7 +63,7 @@ def start(arguments: Sequence[str], folder: Path, *, forked: bool) -> int:
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
-    except Exception:
+    except Exception:  # told, and never let out: the caller's frames, which the fork has too, must not run twice
         traceback.print_exc()
     finally:
         sys.stdout.flush()

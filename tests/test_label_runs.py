@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from data.errors import DataError
 from trainer.config.store import to_train_config
+from trainer.console import console
 from trainer.device import build_compute
 from trainer.loop import UpdateRule, evaluate
 from trainer.mapping import check_mapping
-from trainer.outcome import _console
 from trainer.run_dir import RunDir
 from trainer.train import _build_data, _build_state, train
 
@@ -183,7 +183,7 @@ def test_a_finished_run_takes_no_option_and_stays_as_it_is(
 
 
 def test_the_table_at_the_end_is_whole_in_a_file() -> None:
-    assert _console().width >= 120
+    assert console().width >= 120
 
 
 def test_several_views_are_judged_by_the_mean_of_their_predictions(classes_run: RunDir, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from trainer.candidates import find_candidates, winner
 from trainer.checkpoint import copied_weights
 from trainer.command_line import override, resume_command
-from trainer.console import console as _console
+from trainer.console import console
 from trainer.loop import UpdateRule
 from trainer.phases import Phase
 from trainer.plots import boxes_for_missing_letters, plot_learning_rates, plot_loss, plot_metrics
@@ -223,7 +223,7 @@ def _print_table(stages: list[Stage], task: Task[Any], state: TrainState, run_di
         table.add_column(column.heading, justify="right", no_wrap=True)
     for stage in stages:
         table.add_row(stage.name, *(shown(stage.metrics[column.key], column.style) for column in task.columns))
-    _console().print(table)
+    console().print(table)
     log.info(
         "%d updates in %s; everything is in %s (open report.html)",
         state.iteration,
