@@ -22,11 +22,14 @@ CONTEXT.set_forkserver_preload(["trainer.__main__", "trainer.train", "data.augme
 class Command:
     """What subprocess.Popen is, as far as tests need it; output is that of files, so nothing can block on it."""
 
-    def __init__(self, *arguments: str, folder: Path, module: str = "trainer") -> None:
+    def __init__(
+        self, *arguments: str, folder: Path, module: str = "trainer", variables: dict[str, str] | None = None
+    ) -> None:
+        """`variables`: of the environment, beside those of the tests."""
         self.args = arguments
         self._files = [Path(name) for _, name in (tempfile.mkstemp(), tempfile.mkstemp())]
         self._process = CONTEXT.Process(
-            target=_run, args=(module, arguments, str(folder), *map(str, self._files)), daemon=False
+            target=_run, args=(module, arguments, str(folder), *map(str, self._files), variables or {}), daemon=False
         )
         self._process.start()
 
@@ -65,11 +68,12 @@ def run_module(*arguments: str, folder: Path, module: str = "trainer") -> subpro
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def _run(module: str, arguments: tuple[str, ...], folder: str, out: str, err: str) -> None:
+def _run(module: str, arguments: tuple[str, ...], folder: str, out: str, err: str, variables: dict[str, str]) -> None:
     """In the new process: what `python -m module` does, in a session of its own."""
     import torch
 
     os.setsid()
+    os.environ.update(variables)
     os.chdir(folder)
     for number, name in ((1, out), (2, err)):
         os.dup2(os.open(name, os.O_WRONLY), number)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
@@ -60,6 +61,9 @@ def run_main(*arguments: str, folder: Path, program: str = "trainer.__main__") -
         with (
             mock.patch.object(sys, "argv", ["trainer", *arguments]),
             mock.patch.dict(os.environ),
+            mock.patch.object(
+                Hydra, "get_mode", return_value=None
+            ),  # else Hydra composes twice, to find -m in a config
             redirect_stdout(out),
             redirect_stderr(err),
         ):
