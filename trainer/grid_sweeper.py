@@ -84,9 +84,7 @@ class GridSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context: HydraContext = hydra_context
         self.config: DictConfig = config
-        self.launcher: Launcher = job_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.launcher: Launcher = job_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs, or those of them that are left.

@@ -96,7 +96,9 @@ class LaunchedJob:
         folder = Path(HydraConfig.get().runtime.output_dir)
         with suppress(OSError):
             os.setsid()  # Ctrl-C reaches the sweep alone, which tells its jobs once
-        composed.sweep.resume = True  # of a job that was put back into a queue; the sweep was refused if others began it
+        composed.sweep.resume = (
+            True  # it may have been put back into a queue; a sweep that others began was refused
+        )
         try:
             with ExitStack() as held:
                 if self.labelled:

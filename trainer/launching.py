@@ -254,7 +254,9 @@ def cores() -> int:
 def _checked_count(given: Any) -> int:
     """Jobs at once, at most; below 0 as joblib counts: -1 is one per core."""
     if isinstance(given, bool) or not isinstance(given, int) or given == 0:
-        raise ValueError(f"hydra.launcher.n_jobs={given} must be a whole number of jobs at once, or -1 for one per core")
+        raise ValueError(
+            f"hydra.launcher.n_jobs={given} must be a number of jobs at once, or -1 for one per core"
+        )
     return given if given > 0 else max(cores() + 1 + given, 1)
 
 
