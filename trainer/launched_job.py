@@ -96,9 +96,7 @@ class LaunchedJob:
         folder = Path(HydraConfig.get().runtime.output_dir)
         with suppress(OSError):
             os.setsid()  # Ctrl-C reaches the sweep alone, which tells its jobs once
-        composed.sweep.resume = (
-            True  # it may have been put back into a queue; a sweep that others began was refused
-        )
+        composed.sweep.resume = True  # it may have been put back into a queue; a sweep that others began was refused
         try:
             with ExitStack() as held:
                 if self.labelled:

@@ -123,6 +123,10 @@ class SeparateJobs(Launcher):
             if self._signum is not None:  # its processes were busy starting
                 raise Stopped(self._signum, at_once=True) from None
             raise TrainingError(f"{self._told(error)}; sweep.resume=true goes on with the jobs that were cut") from None
+        except Stopped:
+            raise
+        except KeyboardInterrupt:  # of Ray, in the place of ours
+            raise Stopped(self._signum or signal.SIGINT, at_once=True) from None
         finally:
             stop.unlink(missing_ok=True)
         stopped = [job._return_value.signum for job in ended if isinstance(job._return_value, JobStoppedError)]
@@ -222,7 +226,6 @@ class SeparateJobs(Launcher):
             options.pop("n_jobs", None)
         if self._name == "RayLauncher":
             _start_ray(options["ray"], self._jobs_at_once or 1)
-            environment["RAY_USAGE_STATS_ENABLED"] = "0"
         if not self._kind.one_terminal:
             print(f"what the jobs print: {_shown(self._sweep / '.submitit')}/*/*_log.out", flush=True)
         with flag_override(config, ["struct", "readonly"], [False, False]):
@@ -254,9 +257,7 @@ def cores() -> int:
 def _checked_count(given: Any) -> int:
     """Jobs at once, at most; below 0 as joblib counts: -1 is one per core."""
     if isinstance(given, bool) or not isinstance(given, int) or given == 0:
-        raise ValueError(
-            f"hydra.launcher.n_jobs={given} must be a number of jobs at once, or -1 for one per core"
-        )
+        raise ValueError(f"hydra.launcher.n_jobs={given} must be a number of jobs at once, or -1 for one per core")
     return given if given > 0 else max(cores() + 1 + given, 1)
 
 
@@ -266,6 +267,7 @@ def _start_ray(options: dict[str, Any], slots: int) -> None:
     Before the plugin would, because Ray takes the signals of the process that starts it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: other processes would come first
     ray = importlib.import_module("ray")
     options["remote"] = {name: value for name, value in options["remote"].items() if value is not None}
     if ray.is_initialized():
