@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -157,18 +157,19 @@ def job(sweep: Path, sweeper: int | None) -> LaunchedJob:
     return LaunchedJob(sweep=str(sweep), sweeper=sweeper, environment={}, labelled=False)
 
 
-def wait(request: StopRequest) -> None:
-    """What a job that trains does: look now and then whether it was asked to stop."""
-    while request._signum is None:
-        signal.sigtimedwait([], 0.01)
+def train(launched: LaunchedJob, meanwhile: Callable[[], object]) -> None:
+    """What a job does: look now and then whether it was asked to stop."""
+    request = StopRequest()
+    with request.listening(), launched._told_to_stop(), request.patient():
+        meanwhile()
+        while request._signum is None:
+            signal.sigtimedwait([], 0.01)
 
 
 def test_a_job_stops_once_the_file_of_its_sweep_is_there(tmp_path: Path) -> None:
     launched = pickle.loads(pickle.dumps(job(tmp_path, os.getpid())))
-    request = StopRequest()
-    with pytest.raises(Stopped) as stopped, request.listening(), launched._told_to_stop(), request.patient():
-        (tmp_path / STOP).touch()
-        wait(request)
+    with pytest.raises(Stopped) as stopped:
+        train(launched, (tmp_path / STOP).touch)
     assert (stopped.value.exit_code, stopped.value.at_once) == (143, False)
     with pytest.raises(Stopped) as before, launched._told_to_stop():
         raise AssertionError("a job begins though its sweep is to stop")
@@ -177,11 +178,13 @@ def test_a_job_stops_once_the_file_of_its_sweep_is_there(tmp_path: Path) -> None
 
 def test_a_job_stops_when_its_sweep_was_killed(tmp_path: Path) -> None:
     sweeper = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    launched, request = job(tmp_path, sweeper.pid), StopRequest()
-    with pytest.raises(Stopped) as stopped, request.listening(), launched._told_to_stop(), request.patient():
+
+    def kill() -> None:
         sweeper.kill()
         sweeper.communicate()
-        wait(request)
+
+    with pytest.raises(Stopped) as stopped:
+        train(job(tmp_path, sweeper.pid), kill)
     assert not stopped.value.at_once
     with job(tmp_path, None)._told_to_stop():  # of a cluster: it goes on without
         pass
@@ -211,7 +214,7 @@ exit 1
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Programs of SLURM that keep what is submitted and refuse it."""
     folder = tmp_path / "slurm"
     folder.mkdir()
@@ -220,7 +223,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / name).chmod(0o755)
     monkeypatch.setenv("FAKE", str(folder))
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    yield folder
+    return folder
 
 
 def test_what_is_submitted_to_slurm_is_an_array_of_the_jobs_with_what_was_asked_for(

@@ -149,7 +149,7 @@ class SeparateJobs(Launcher):
     def _told(self, error: Exception) -> str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         told = lines[0] if lines else type(error).__name__
-        return f"hydra/launcher={self._config.hydra.runtime.choices['hydra/launcher']} lost a job: {told}"
+        return f"hydra/launcher={self._config.hydra.runtime.choices['hydra/launcher']} gave up: {told}"
 
     def _launch(self, plugin: Launcher, jobs: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
         if self._name == "LocalLauncher":
