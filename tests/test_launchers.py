@@ -55,7 +55,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def test_a_sweep_by_joblib_has_its_failed_job_told_and_run_again_by_itself(tmp_path: Path) -> None:
-    settings = ("hydra/launcher=joblib", "scheduler.max_lr=1e30,1e-3", *ONE_EPOCH)
+    settings = ("hydra/launcher=joblib", "scheduler.max_lr=1e30,1e-3", *ONE_EPOCH, "phases.finetune.epochs=2")
     ended = launch(*settings, folder=tmp_path)
     assert ended.code == 4, ended.err
     assert states(tmp_path, 2) == [FAILED, FINISHED]

@@ -268,6 +268,7 @@ def _start_ray(options: dict[str, Any], slots: int) -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: other processes would come first
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # lines that look alike, as those of epochs, would be left out
     ray = importlib.import_module("ray")
     options["remote"] = {name: value for name, value in options["remote"].items() if value is not None}
     if ray.is_initialized():
