@@ -160,7 +160,7 @@ def job(sweep: Path, sweeper: int | None) -> LaunchedJob:
 def train(launched: LaunchedJob, meanwhile: Callable[[], object]) -> None:
     """What a job does: look now and then whether it was asked to stop."""
     request = StopRequest()
-    with request.listening(), launched._told_to_stop(), request.patient():
+    with request.listening(), launched._told_to_stop(os.getppid()), request.patient():
         meanwhile()
         while request._signum is None:
             signal.sigtimedwait([], 0.01)
@@ -171,7 +171,7 @@ def test_a_job_stops_once_the_file_of_its_sweep_is_there(tmp_path: Path) -> None
     with pytest.raises(Stopped) as stopped:
         train(launched, (tmp_path / STOP).touch)
     assert (stopped.value.exit_code, stopped.value.at_once) == (143, False)
-    with pytest.raises(Stopped) as before, launched._told_to_stop():
+    with pytest.raises(Stopped) as before, launched._told_to_stop(os.getppid()):
         raise AssertionError("a job begins though its sweep is to stop")
     assert before.value.at_once
 
@@ -186,7 +186,7 @@ def test_a_job_stops_when_its_sweep_was_killed(tmp_path: Path) -> None:
     with pytest.raises(Stopped) as stopped:
         train(job(tmp_path, sweeper.pid), kill)
     assert not stopped.value.at_once
-    with job(tmp_path, None)._told_to_stop():  # of a cluster: it goes on without
+    with job(tmp_path, None)._told_to_stop(os.getppid()):  # of a cluster: it goes on without
         pass
 
 

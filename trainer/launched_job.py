@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
@@ -96,6 +96,7 @@ class LaunchedJob:
         folder = Path(HydraConfig.get().runtime.output_dir)
         with suppress(OSError):
             os.setsid()  # Ctrl-C reaches the sweep alone, which tells its jobs once
+        begun_by = os.getppid()
         composed.sweep.resume = True  # it may have been put back into a queue; a sweep that others began was refused
         try:
             with ExitStack() as held:
@@ -103,10 +104,12 @@ class LaunchedJob:
                     held.enter_context(labelled_output(f"[{job}] "))
                 held.enter_context(StopRequest().listening())
                 held.enter_context(_requeued_once_saved())
-                held.enter_context(self._told_to_stop())
+                held.enter_context(self._told_to_stop(begun_by))
                 value: float | None = run(composed)
                 return value
         except Stopped as stopped:
+            if self._is_orphaned(begun_by):
+                _leave(stopped.exit_code)
             raise JobStoppedError(stopped.exit_code - 128) from None
         except Exception as error:
             raise _portable(error) from None
@@ -115,9 +118,9 @@ class LaunchedJob:
                 folder.rmdir()
 
     @contextmanager
-    def _told_to_stop(self) -> Iterator[None]:
-        """SIGTERM for this process once the sweep is to stop, or is no more."""
-        begun_by, ended, main = os.getppid(), threading.Event(), threading.main_thread().ident
+    def _told_to_stop(self, begun_by: int) -> Iterator[None]:
+        """SIGTERM for this process once the sweep is to stop, or is no more. `begun_by`: the parent of this process."""
+        ended, main = threading.Event(), threading.main_thread().ident
 
         def look() -> None:
             while not self._is_over(begun_by):
@@ -137,8 +140,9 @@ class LaunchedJob:
             watch.join()
 
     def _is_over(self, begun_by: int) -> bool:
-        if Path(self.sweep, STOP).exists():
-            return True
+        return Path(self.sweep, STOP).exists() or self._is_orphaned(begun_by)
+
+    def _is_orphaned(self, begun_by: int) -> bool:
         return self.sweeper is not None and (os.getppid() != begun_by or not _is_alive(self.sweeper))
 
 
@@ -178,6 +182,14 @@ def _requeued_once_saved() -> Iterator[None]:
         raise
     finally:
         signal.signal(number, requeue)
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process, which has nobody to report to and might wait for further jobs."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # whoever read it may be gone
+            stream.flush()
+    os._exit(code)
 
 
 def _is_alive(process: int) -> bool:
