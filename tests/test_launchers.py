@@ -27,7 +27,7 @@ from trainer.config.store import read_config
 from trainer.exit_codes import exit_code
 from trainer.fault_message import fault_message
 from trainer.labelled_lines import labelled_output
-from trainer.launched_job import STOP, JobBugError, JobStoppedError, LaunchedJob, _portable
+from trainer.launched_job import STOP, JobBugError, JobStoppedError, LaunchedJob, _portable, _requeued_once_saved
 from trainer.launching import cores
 from trainer.stopping import Stopped, StopRequest
 from trainer.sweep import FAILED, FINISHED
@@ -188,6 +188,28 @@ def test_a_job_stops_when_its_sweep_was_killed(tmp_path: Path) -> None:
     assert not stopped.value.at_once
     with job(tmp_path, None)._told_to_stop(os.getppid()):  # of a cluster: it goes on without
         pass
+
+
+def test_a_job_that_a_cluster_asks_for_its_place_saves_before_it_is_put_back_into_the_queue() -> None:
+    told: list[str] = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: told.append("requeued"))  # as submitit does
+
+    def job() -> None:
+        request = StopRequest()
+        with request.listening(), _requeued_once_saved():
+            try:
+                with request.patient():
+                    signal.raise_signal(signal.SIGUSR2)
+                    told.append("update ended")
+            finally:
+                told.append("saved")
+
+    try:
+        with pytest.raises(Stopped):
+            job()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert told == ["update ended", "saved", "requeued"]
 
 
 def test_a_stopped_job_can_travel() -> None:
