@@ -88,7 +88,7 @@ def test_a_sweep_by_submitit_on_this_machine_tells_where_its_output_is(tmp_path:
     assert "everything is in" in log.read_text()
 
 
-def test_a_sweep_by_ray_labels_what_its_jobs_print(tmp_path: Path) -> None:
+def test_a_sweep_by_ray_starts_it_here_and_finishes(tmp_path: Path) -> None:
     import ray
 
     try:
