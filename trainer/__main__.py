@@ -30,6 +30,7 @@ from trainer.distributed.launch import (
 from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.grid_sweeper import JobsFailedError, register_sweeper
+from trainer.launched_job import forget_plugin_configs
 from trainer.output_dirs import register_output_dirs
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 register_output_dirs()
 register_sweeper()
 register_schemas()
+forget_plugin_configs()
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 from trainer.config.store import to_train_config
 from trainer.exit_codes import FAULTS, exit_code
 from trainer.fault_message import fault_message
+from trainer.launching import job_launcher
 from trainer.run_dir import RunDir, write_text
 from trainer.run_lock import locked
 from trainer.stopping import StopRequest
@@ -83,9 +84,7 @@ class GridSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context: HydraContext = hydra_context
         self.config: DictConfig = config
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.launcher: Launcher = job_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs, or those of them that are left.

@@ -1,0 +1,289 @@
+"""Launchers of a sweep: Hydra's own in this process, or those of plugins, whose jobs run in processes of their own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+from trainer.errors import TrainingError
+from trainer.launched_job import STOP, JobConfigs, JobStoppedError, LaunchedJob
+from trainer.stopping import NAMES, STDERR, Stopped
+
+JOIN_SECONDS = 0.1
+HYDRA_OWN = "hydra._internal.core_plugins."
+DEVICES = "CUDA_VISIBLE_DEVICES"
+THREADS = "OMP_NUM_THREADS"  # torch has so many too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What there is to know of a plugin's launcher. `lost`: what it raises where the process of a job died."""
+
+    extra: str
+    package: str
+    lost: tuple[str, ...]
+    here: bool = True  # jobs run on this machine: they share its cores, and end with the sweep
+    one_terminal: bool = True
+
+
+KINDS = {
+    "JoblibLauncher": Kind(extra="joblib", package="joblib", lost=("concurrent.futures.BrokenExecutor",)),
+    "LocalLauncher": Kind(
+        extra="submitit",
+        package="submitit",
+        lost=("submitit.core.utils.UncompletedJobError",),
+        one_terminal=False,
+    ),
+    "SlurmLauncher": Kind(
+        extra="submitit",
+        package="submitit",
+        lost=("submitit.core.utils.UncompletedJobError", "submitit.core.utils.FailedSubmissionError"),
+        here=False,
+        one_terminal=False,
+    ),
+    "RayLauncher": Kind(extra="ray", package="ray", lost=("ray.exceptions.RayError",)),
+}
+
+
+def job_launcher(*, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+    """The launcher that hydra/launcher chose.
+
+    Raises:
+        ValueError: it can't be had here.
+    """
+    target = str(config.hydra.launcher._target_)
+    plugins = Plugins.instance()
+    name = target.rpartition(".")[2]
+    if target.startswith(HYDRA_OWN) or name not in KINDS:
+        return plugins.instantiate_launcher(hydra_context, task_function, config)
+    kind, chosen = KINDS[name], config.hydra.runtime.choices["hydra/launcher"]
+    if target not in plugins.class_name_to_class or importlib.util.find_spec(kind.package) is None:
+        raise ValueError(
+            f'hydra/launcher={chosen} needs packages that are not installed: pip install "trainer[{kind.extra}]"'
+        )
+    if name == "SlurmLauncher" and shutil.which("srun") is None:
+        raise ValueError(
+            f"hydra/launcher={chosen}: there is no srun here; start the sweep on a login node of a SLURM cluster, "
+            "or take hydra/launcher=submitit_local"
+        )
+    return SeparateJobs(name, kind, hydra_context, config)
+
+
+class SeparateJobs(Launcher):
+    """Jobs in processes of their own.
+
+    Signals are kept from them, and handed on by a file in the folder of the sweep: once asked, they save and end.
+    """
+
+    def __init__(self, name: str, kind: Kind, hydra_context: HydraContext, config: DictConfig) -> None:
+        self._name, self._kind = name, kind
+        self._options: dict[str, Any] = OmegaConf.to_container(config.hydra.launcher, resolve=False)  # type: ignore[assignment]
+        self._jobs_at_once = _checked_count(self._options.get("n_jobs")) if kind.here else None
+        self._signum: int | None = None
+        self._plugin: Launcher | None = None
+        self.setup(hydra_context=hydra_context, task_function=lambda _: None, config=config)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._context, self._config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """What the jobs came to; first to last, from `initial_job_idx` on.
+
+        Raises:
+            Stopped: by a signal, to this process or to a job.
+            TrainingError: processes of jobs died, and the launcher gave up.
+        """
+        stop = self._sweep / STOP
+        self._sweep.mkdir(parents=True, exist_ok=True)
+        stop.unlink(missing_ok=True)
+        if self._plugin is None:
+            self._plugin = self._instantiated()
+        try:
+            with self._handing_on_signals(stop):
+                ended = self._launch(self._plugin, job_overrides, initial_job_idx)
+        except self._lost as error:
+            if self._signum is not None:  # its processes were busy starting
+                raise Stopped(self._signum, at_once=True) from None
+            raise TrainingError(f"{self._told(error)}; sweep.resume=true goes on with the jobs that were cut") from None
+        except Stopped:
+            raise
+        except KeyboardInterrupt:  # of Ray, in the place of ours
+            raise Stopped(self._signum or signal.SIGINT, at_once=True) from None
+        finally:
+            stop.unlink(missing_ok=True)
+        stopped = [job._return_value.signum for job in ended if isinstance(job._return_value, JobStoppedError)]
+        if stopped or self._signum is not None:
+            raise Stopped(self._signum or stopped[0], at_once=False)
+        return ended
+
+    @property
+    def _sweep(self) -> Path:
+        return Path(str(self._config.hydra.sweep.dir)).absolute()
+
+    @property
+    def _lost(self) -> tuple[type[Exception], ...]:
+        found = []
+        for path in self._kind.lost:
+            module, _, name = path.rpartition(".")
+            found.append(getattr(importlib.import_module(module), name))
+        return tuple(found)
+
+    def _told(self, error: Exception) -> str:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = lines[0] if lines else type(error).__name__
+        return f"hydra/launcher={self._config.hydra.runtime.choices['hydra/launcher']} gave up: {told}"
+
+    def _launch(self, plugin: Launcher, jobs: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
+        if self._name == "LocalLauncher":
+            return self._one_by_one(plugin, jobs, first)
+        return plugin.launch(jobs, initial_job_idx=first)
+
+    def _one_by_one(self, plugin: Launcher, jobs: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
+        """Each launched alone, so many at once, of a launcher that would start all at once."""
+        waiting = deque(range(len(jobs)))
+        ended = [JobReturn(status=JobStatus.FAILED) for _ in jobs]
+
+        def work() -> None:
+            with suppress(IndexError):
+                while True:
+                    place = waiting.popleft()
+                    ended[place] = self._launch_one(plugin, jobs[place], first + place)
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(self._jobs_at_once or 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(JOIN_SECONDS)  # in between, signals are heard
+        return ended
+
+    def _launch_one(self, plugin: Launcher, overrides: Sequence[str], number: int) -> JobReturn:
+        failed = JobReturn(overrides=overrides, status=JobStatus.FAILED)
+        try:
+            if self._signum is not None:
+                raise JobStoppedError(self._signum)
+            (ended,) = plugin.launch([overrides], initial_job_idx=number)
+        except self._lost as error:
+            failed.return_value = TrainingError(self._told(error))
+        except Exception as error:
+            failed.return_value = error
+        else:
+            return ended
+        return failed
+
+    @contextmanager
+    def _handing_on_signals(self, stop: Path) -> Iterator[None]:
+        """The first asks the jobs to stop, the second leaves at once. Jobs of a cluster go on without the sweep."""
+        if not self._kind.here or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def receive(signum: int, frame: FrameType | None) -> None:
+            if self._signum is not None:
+                raise Stopped(signum, at_once=True)
+            self._signum = signum
+            with suppress(OSError):
+                stop.touch()
+            name = NAMES[signal.Signals(signum)]
+            with suppress(OSError):  # whoever read it may be gone
+                os.write(STDERR, f"\n{name}: the jobs save and stop; {name} again leaves at once\n".encode())
+
+        before = {number: signal.signal(number, receive) for number in NAMES}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _instantiated(self) -> Launcher:
+        """The plugin's launcher, with what it knows of its options, and a task that can travel."""
+        config = deepcopy(self._config)
+        options: dict[str, Any] = OmegaConf.to_container(config.hydra.launcher, resolve=True)  # type: ignore[assignment]
+        environment: dict[str, str | None] = {}
+        if self._kind.here:
+            environment |= self._shared_machine(options)
+        elif options.get("cpus_per_task"):
+            environment[THREADS] = str(options["cpus_per_task"])
+        if self._name != "JoblibLauncher":
+            options.pop("n_jobs", None)
+        if self._name == "RayLauncher":
+            _start_ray(options["ray"], self._jobs_at_once or 1)
+        if not self._kind.one_terminal:
+            print(f"what the jobs print: {_shown(self._sweep / '.submitit')}/*/*_log.out", flush=True)
+        with flag_override(config, ["struct", "readonly"], [False, False]):
+            config.hydra.launcher = options
+        job = LaunchedJob(
+            sweep=str(self._sweep),
+            sweeper=os.getpid() if self._kind.here else None,
+            environment=environment,
+            labelled=self._kind.one_terminal,
+        )
+        context = HydraContext(JobConfigs(self._context.config_loader), self._context.callbacks)  # type: ignore[arg-type]
+        return Plugins.instance().instantiate_launcher(context, job, config)
+
+    def _shared_machine(self, options: dict[str, Any]) -> dict[str, str | None]:
+        """Threads of each job, and the GPUs that submitit and Ray would hide where none are asked for."""
+        assert self._jobs_at_once is not None
+        given = os.environ.get(THREADS, "")
+        threads = given if given.isdigit() else str(max(cores() // self._jobs_at_once, 1))
+        print(f"{self._jobs_at_once} jobs at once, {threads} of {cores()} threads each", flush=True)
+        asked = options.get("gpus_per_node") or (options.get("ray") or {}).get("remote", {}).get("num_gpus")
+        return {THREADS: threads} | ({} if asked else {DEVICES: os.environ.get(DEVICES)})
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _checked_count(given: Any) -> int:
+    """Jobs at once, at most; below 0 as joblib counts: -1 is one per core."""
+    if isinstance(given, bool) or not isinstance(given, int) or given == 0:
+        raise ValueError(f"hydra.launcher.n_jobs={given} must be a number of jobs at once, or -1 for one per core")
+    return given if given > 0 else max(cores() + 1 + given, 1)
+
+
+def _start_ray(options: dict[str, Any], slots: int) -> None:
+    """Start Ray, or join the cluster at ray.init.address, unless that has been done.
+
+    Before the plugin would, because Ray takes the signals of the process that starts it.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: other processes would come first
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # lines that look alike, as those of epochs, would be left out
+    ray = importlib.import_module("ray")
+    options["remote"] = {name: value for name, value in options["remote"].items() if value is not None}
+    if ray.is_initialized():
+        return
+    given = {name: value for name, value in options["init"].items() if value is not None}
+    if "address" not in given:
+        given = {"address": "local", "num_cpus": slots, **given}
+    handlers = {number: signal.getsignal(number) for number in NAMES}
+    ray.init(**given)
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _shown(path: Path) -> str:
+    with suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
