@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ from trainer.run_data import RunData
 from trainer.run_dir import RunDir, write_json, write_text
 from trainer.state import TrainState, build_ema
 from trainer.stopping import StopRequest
+from trainer.trackers.tracking import tracked
 
 if TYPE_CHECKING:
     from trainer.distributed.sharing import Sharing
@@ -70,6 +71,7 @@ def train(
     compute = build_compute(device, config.precision, config.channels_last)
     check_name(config.model.backbone)
     check_weights(config.model.backbone, config.model.weights)
+    config.tracker.check_usable()
     saved = find_checkpoint(config, run_dir)
     if sharing is not None:
         sharing.check_same_run(composed, saved)
@@ -113,31 +115,35 @@ def train(
 
     # Training, phase by phase.
     training = _build_training(config, state, data, rule, run_dir, deadline, request, saved)
-    with closing(training.logs), told_out_of_memory(config, compute):
-        with saved_when_stopped(state, training):
-            carried_out = run_phases(phases, config, state, saved, training, run_dir)
-        if sharing is not None:
-            sharing.ranks.leave()
-            if sharing.ranks.rank > 0:
-                return math.nan
-            data, rule = replace(data, part=WHOLE), replace(rule, sharing=None)
+    first = sharing is None or sharing.ranks.rank == 0
+    tracking = tracked(config.tracker, run_dir, state.iteration) if first else nullcontext()
+    with closing(training.logs):
+        with tracking, told_out_of_memory(config, compute):
+            with saved_when_stopped(state, training):
+                carried_out = run_phases(phases, config, state, saved, training, run_dir)
+            if sharing is not None:
+                sharing.ranks.leave()
+                if sharing.ranks.rank > 0:
+                    return math.nan
+                data, rule = replace(data, part=WHOLE), replace(rule, sharing=None)
 
-        # What it came to.
+            # What it came to.
+            if carried_out is not None:
+                warnings = plan_warnings(carried_out, config)
+                composed = read_config(run_dir.config)
+                write_outcome(
+                    run_dir,
+                    state,
+                    carried_out,
+                    data,
+                    rule,
+                    composed,
+                    warnings,
+                    num_views=config.predict.tta,
+                    draw=config.pictures,
+                )
         if carried_out is not None:
-            warnings = plan_warnings(carried_out, config)
-            composed = read_config(run_dir.config)
-            write_outcome(
-                run_dir,
-                state,
-                carried_out,
-                data,
-                rule,
-                composed,
-                warnings,
-                num_views=config.predict.tta,
-                draw=config.pictures,
-            )
-            state.finished = True
+            state.finished = True  # once the tracker has its end too: a run that is finished is not taken up again
             training.saver.save(state)
     return state.final_value
 

@@ -12,6 +12,7 @@ from trainer.config.phases import PHASE_NAMES, OptimizerConfig, PhasesConfig
 from trainer.config.range_test import RangeTestConfig
 from trainer.config.schedules import ClrConfig, CosineConfig, SchedulerConfig
 from trainer.config.tasks import TaskConfig
+from trainer.config.trackers import TrackerConfig
 
 
 @dataclass(kw_only=True)
@@ -46,6 +47,7 @@ class TrainConfig:
     scheduler: SchedulerConfig
     range_test: RangeTestConfig
     phases: PhasesConfig
+    tracker: TrackerConfig
     predict: PredictConfig
     checkpoint: CheckpointConfig
     seed: int

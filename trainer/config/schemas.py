@@ -22,6 +22,7 @@ from trainer.config.schedules import (
     PlateauConfig,
 )
 from trainer.config.tasks import LandmarkTaskConfig
+from trainer.config.trackers import CsvTrackerConfig, MlflowConfig, TensorBoardConfig, WandbConfig
 
 SCHEMAS: dict[str, dict[str, type]] = {
     "task": {
@@ -44,6 +45,12 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "cosine": CosineConfig,
         "constant": ConstantConfig,
         "plateau": PlateauConfig,
+    },
+    "tracker": {
+        "csv": CsvTrackerConfig,
+        "tensorboard": TensorBoardConfig,
+        "mlflow": MlflowConfig,
+        "wandb": WandbConfig,
     },
     "range_test": {"on": RangeTestConfig, "only": RangeTestConfig, "off": RangeTestConfig},
 }
