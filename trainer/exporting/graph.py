@@ -115,7 +115,7 @@ def _averaged(found: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 class _Probabilities(nn.Module):
     """probabilities (classes,)."""
 
-    output_names = ("probabilities",)
+    output_names = ["probabilities"]
 
     def forward(self, outputs: list[Any], scale: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
         return (torch.stack([output.values[0].float().softmax(dim=0) for output in outputs]).mean(dim=0),)
@@ -124,7 +124,7 @@ class _Probabilities(nn.Module):
 class _Number(nn.Module):
     """prediction () in the target's unit."""
 
-    output_names = ("prediction",)
+    output_names = ["prediction"]
 
     def __init__(self, mean: float, std: float) -> None:
         super().__init__()
