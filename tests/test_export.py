@@ -159,7 +159,7 @@ def test_elimination_solves_what_torch_solves() -> None:
 
 
 def test_a_file_that_answers_otherwise_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "TOLERANCE_PX", -1.0)  # which no file can keep
+    monkeypatch.setattr(parity, "LEVELS", -1)  # which no file can keep
     ended = export(tmp_path, f"run={run_of('coordinates')}", "format=torchscript", "out=new/model.pt")
     check_promise("a file that answers otherwise than its run", ended)
     assert list(tmp_path.rglob("*.*")) == []
@@ -189,7 +189,6 @@ MISTAKES = {
     "an export to another ending": ["run=RUN", "format=onnx", "out=model.pt"],
     "an export onto a file": ["run=RUN", "format=torchscript", "out=there.pt"],
     "an export into a folder that is a file": ["run=RUN", "format=torchscript", "out=there.pt/model.pt"],
-    "an ensemble as safetensors": ["run=ENSEMBLE", "format=safetensors"],
     "an export of a run that has not ended": ["run=UNFINISHED", "format=onnx"],
     "a sweep of exports": ["run=RUN", "format=onnx,torchscript", "-m"],
     "an export with a key that is none": ["run=RUN", "format=onnx", "outt=x"],
@@ -200,17 +199,25 @@ MISTAKES = {
 def test_a_mistake_is_told_as_promised(name: str, tmp_path: Path) -> None:
     (tmp_path / "there.pt").write_text("")
     arguments = [text.replace("=RUN", f"={run_of('landmarks')}") for text in MISTAKES[name]]
-    if "run=ENSEMBLE" in arguments:
-        run = RunDir(Path(shutil.copytree(run_of("snapshots"), tmp_path / "ensemble")))
-        results = json.loads(run.results.read_text())
-        results["taken"]["weights"] = "ensemble of 2 snapshots"
-        run.results.write_text(json.dumps(results))
-        arguments[0] = f"run={run.path}"
     if "run=UNFINISHED" in arguments:
         unfinished = shutil.copytree(run_of("landmarks"), tmp_path / "unfinished")
         (Path(unfinished) / "results.json").unlink()
         arguments[0] = f"run={unfinished}"
     check_promise(name, export(tmp_path, *arguments))
+
+
+def test_an_ensemble_is_in_the_file_whole_and_no_safetensors(tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(run_of("snapshots"), tmp_path / "ensemble")))
+    results = json.loads(run.results.read_text())
+    results["taken"]["weights"] = "ensemble of 2 snapshots"
+    run.results.write_text(json.dumps(results))
+    refused = export(tmp_path, f"run={run.path}", "format=safetensors")
+    check_promise("an ensemble as safetensors", refused)
+    assert export(tmp_path, f"run={run.path}", "format=torchscript", "out=both.pt").code == 0
+    image = pictures()[0]
+    found = torch.jit.load(tmp_path / "both.pt")(torch.from_numpy(rgb(image)))
+    expected = load(run.path, device="cpu").predict([image])["prediction"][0]
+    assert float(found[0] if isinstance(found, tuple) else found) == pytest.approx(expected, abs=0.1)
 
 
 def test_a_missing_extra_is_told_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

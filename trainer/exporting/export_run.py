@@ -30,7 +30,7 @@ def export_into(target: Path, settings: ExportSettings) -> None:
     # fp32 on a CPU, in which the file is held against the run.
     compute = replace(serving_compute(run.config, "cpu"), precision="fp32")
     predictor = Predictor(run, build_networks(run, compute), compute)
-    graph = RunGraph(predictor).eval()
+    graph = RunGraph(predictor).eval().requires_grad_(False)
     told = description(predictor, graph)
     source, samples = samples_for(predictor)
     beside = target.with_name(target.name + ".json")

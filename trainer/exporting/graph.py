@@ -1,4 +1,4 @@
-"""A finished run as one module: a raw image, and covariates where the run sees any, to answers in its own px or unit."""
+"""A finished run as one module: a raw image, and covariates where the run sees any, to answers in its px or unit."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ def _averaged(found: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 class _Probabilities(nn.Module):
     """probabilities (classes,)."""
 
-    output_names = ["probabilities"]
+    def __init__(self) -> None:
+        super().__init__()
+        self.output_names = ["probabilities"]
 
     def forward(self, outputs: list[Any], scale: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
         return (torch.stack([output.values[0].float().softmax(dim=0) for output in outputs]).mean(dim=0),)
@@ -124,11 +126,10 @@ class _Probabilities(nn.Module):
 class _Number(nn.Module):
     """prediction () in the target's unit."""
 
-    output_names = ["prediction"]
-
     def __init__(self, mean: float, std: float) -> None:
         super().__init__()
         self.mean, self.std = mean, std
+        self.output_names = ["prediction"]
 
     def forward(self, outputs: list[Any], scale: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
         found = torch.stack([output.values[0, 0].double() * self.std + self.mean for output in outputs])

@@ -1,6 +1,7 @@
 """From an image to the network's input in tensor operations alone: what data.preprocessing does by OpenCV.
 
-Sizes stay tensors, and no tensor has a length that depends on their values, so that one graph serves images of any size.
+Sizes stay tensors, and no tensor has a length that depends on their values, so that one graph serves images of any
+size.
 Weights are rounded where OpenCV rounds them (modules/imgproc/src/resize.cpp): then nearly every pixel is the same.
 """
 
@@ -120,10 +121,7 @@ def _averaged(values: Tensor, cells: Tensor, size: Tensor, ratio: Tensor, is_who
     before, inner, after = (weight.float().double() for weight in (before, 1 / divisor, after))
     shape = [1, 1, 1]
     shape[axis] = len(cells)
-    if values.dtype == torch.uint8:
-        totals = values.cumsum(axis, dtype=torch.int32)
-    else:
-        totals = values.cumsum(axis)
+    totals = values.cumsum(axis, dtype=torch.int32 if values.dtype == torch.uint8 else None)
     at_first, at_last = first.long(), last.long()
     # Up to the cell's last value, which alone may count in part; `totals` include the value that they are at.
     edge = values.index_select(axis, at_last).double()

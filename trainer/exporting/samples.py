@@ -1,4 +1,4 @@
-"""Images on which an exported file is held against the predictor: some of the run's, and one of them in other shapes."""
+"""Images on which an exported file is held against its run: some of the run's, and one of them in other shapes."""
 
 from __future__ import annotations
 

@@ -36,6 +36,9 @@ class ExportSettings:
         target = usual if self.out is None else Path(self.out)
         if target.is_dir():
             raise ValueError(f"out={target} is a folder; name a file")
+        standing = next(folder for folder in target.parents if folder.exists())
+        if not standing.is_dir():
+            raise ValueError(f"out={target}: {standing} is not a folder")
         if target.exists() and not self.overwrite:
             raise ValueError(f"out={target} is there already; name another file, or give overwrite=true")
         return target
