@@ -82,6 +82,8 @@ class CovariateEncoding(nn.Module):
 class _Points(nn.Module):
     """points (K, 2) in px of the image, and where the run has them spread (K,) and radius (K,)."""
 
+    factors: Tensor
+
     def __init__(self, factors: Sequence[float | None] | None, *, has_maps: bool) -> None:
         super().__init__()
         told = [torch.nan if factor is None else factor for factor in factors or []]

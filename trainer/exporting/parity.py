@@ -41,7 +41,8 @@ def check_parity(predictor: Predictor, graph: RunGraph, answer: Answer, samples:
     Raises:
         TrainingError: an answer differs by more than the tolerance, or too many are undecided.
     """
-    rows, undecided, count = [], 0, 0
+    rows: list[dict[str, Any]] = []
+    undecided = count = 0
     for sample in samples:
         inputs, affines = predictor.preprocessing.views(sample.image)
         with torch.no_grad():
@@ -76,7 +77,7 @@ def check_parity(predictor: Predictor, graph: RunGraph, answer: Answer, samples:
             f"{undecided} of {count} answers hang on how gray levels are rounded: the run's network knows nothing of "
             "these images; train it longer, then export it"
         )
-    worst = max(rows, key=lambda row: float(row["difference"]))
+    worst = max(rows, key=lambda row: row["difference"])
     told = {"unit": _unit(predictor), "largest": worst["difference"], "undecided": undecided, "images": rows}
     line = f"largest difference {worst['difference']:.2g} {_unit(predictor)} (allowed {worst['allowed']:.2g} there)"
     if undecided:
