@@ -59,7 +59,8 @@ def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
     weighted = weights[..., None] * basis
     ridge = 1e-10 * torch.eye(6, dtype=basis.dtype, device=basis.device)
     normal = basis.T @ weighted + ridge
-    fit = torch.linalg.solve(normal, (weighted * values[..., None]).sum(dim=2))
+    solve = solved_by_elimination if torch.onnx.is_in_onnx_export() else torch.linalg.solve
+    fit = solve(normal, (weighted * values[..., None]).sum(dim=2))
     _, bx, by, bxx, byy, bxy = fit.unbind(dim=2)
     determinant = 4 * bxx * byy - bxy * bxy
     has_top = (bxx < 0) & (byy < 0) & (determinant > 1e-12)
@@ -69,6 +70,18 @@ def parabola_peak(log_heatmaps: Tensor, radius: int) -> Tensor:
     expectation = weights @ grid
     cells = corner + radius + torch.where(near[..., None], top, expectation)
     return cells.float().to(log_heatmaps.device)
+
+
+def solved_by_elimination(matrices: Tensor, right: Tensor) -> Tensor:
+    """What torch.linalg.solve gives for positive definite (..., n, n) and (..., n), in operations that ONNX has."""
+    size = right.shape[-1]
+    rows = [torch.cat([matrices[..., i, :], right[..., i, None]], dim=-1) for i in range(size)]
+    for i in range(size):  # no exchange of rows: all pivots are positive
+        rows[i] = rows[i] / rows[i][..., i, None]
+        for j in range(size):
+            if j != i:
+                rows[j] = rows[j] - rows[j][..., i, None] * rows[i]
+    return torch.stack([row[..., size] for row in rows], dim=-1)
 
 
 def expected_distance(log_heatmaps: Tensor, cells: Tensor) -> Tensor:

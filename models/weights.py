@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,6 +22,10 @@ from models.timm_import import timm
 BUNDLED_MODEL = "tf_efficientnet_lite0"
 ALTERNATIVES = f"bundled ({BUNDLED_MODEL}), none, or the path of a safetensors or state-dict file"
 CHOICES = f"hub, {ALTERNATIVES}"
+
+# Of the tensors that a run has beside its backbone, in a file with the backbone's under timm's names.
+HEAD_PREFIX = "trainer."
+OWN_PREFIX = "backbone.net."  # of the backbone's tensors in the weights of a run
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +159,8 @@ def _check_hub(pretrained: Any) -> None:
 
 def _fill(net: nn.Module, name: str, source: str, state: dict[str, Tensor]) -> None:
     own = net.state_dict()
+    if any(key.startswith(OWN_PREFIX) for key in state):  # checkpoints/best.safetensors of a run
+        state = {key.removeprefix(OWN_PREFIX): tensor for key, tensor in state.items() if key.startswith(OWN_PREFIX)}
     renamed = {_own_key(key, own): tensor for key, tensor in state.items()}
     missing = sorted(key for key in own if key not in renamed and not key.endswith("num_batches_tracked"))
     wrong = sorted(key for key in own if key in renamed and own[key].shape != renamed[key].shape)
@@ -168,7 +175,15 @@ def _fill(net: nn.Module, name: str, source: str, state: dict[str, Tensor]) -> N
     net.load_state_dict({key: renamed[key] for key in own if key in renamed}, strict=False)
 
 
-def _own_key(key: str, own: dict[str, Tensor]) -> str:
+def timm_names(name: str, keys: Iterable[str]) -> dict[str, str]:
+    """From the tensors of a run's backbone, timm model `name`, to what timm calls them in the whole model."""
+    own = {key.removeprefix(OWN_PREFIX): key for key in keys}
+    whole = timm.create_model(name, pretrained=False).state_dict()
+    names = {own[found]: key for key in whole if (found := _own_key(key, own)) in own}
+    return {key: names.get(key, inside) for inside, key in own.items()}
+
+
+def _own_key(key: str, own: Container[str]) -> str:
     """The name in the feature pyramid of a tensor of the whole model: timm flattens some families (stages.0 ->
     stages_0) and wraps others (model.)."""
     if key in own:

@@ -1,0 +1,1 @@
+"""A finished run as one file that other programs run: preprocessing, network and decoding in one graph."""
