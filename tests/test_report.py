@@ -142,7 +142,7 @@ def test_result_rates_and_next_commands_come_first(tmp_path: Path) -> None:
         "best (epoch 12) 2.40 – 51.2 % 0.01235", "the same, on test 2.90",
         "Which learning rates were used?", "frozen 72 3 0.0001 … 0.003 frozen",
         "finetune 1,200 (2 skipped) 4 2e-05 … 0.002 2e-06 … 0.0002",
-        "What next?", "python -m trainer resume='outputs/a b'",
+        "How to use it", "python -m trainer resume='outputs/a b'",
         "Every landmark", "sella 40 2.00 4.00 62.5 %", "0 – – –",
         "after frozen after finetune taken, val taken, test", "train_loss 3 – – –",
         "versions torch 2.6",
@@ -157,7 +157,7 @@ def test_absent_results_leave_out_their_section_only(tmp_path: Path, absent: lis
     results = {key: value for key, value in RESULTS.items() if key not in absent}
     text = page_of(tmp_path, results, {}).text
     assert "mean shape, untrained" in text
-    assert ("What next?" in text) == ("commands" not in absent)
+    assert ("How to use it" in text) == ("commands" not in absent)
     assert ("Every landmark" in text) == ("details" not in absent)
 
 
