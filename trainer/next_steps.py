@@ -49,14 +49,12 @@ def next_steps(results: Mapping[str, Any], config: Mapping[str, Any], epochs: pd
 
 def ways_to_use(folder: Path, results: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """Purpose -> command: predict, evaluate, resume, reproduce."""
-    ways = dict(results.get("commands", {}))
-    if "taken" in results:
-        ways["evaluate on new data"] = f"python -m trainer.evaluate {shlex.quote(override('run', str(folder)))} " + {
-            "csv": "data.table=new.csv",
-            "image_folder": "data.root=FOLDER",
-            "phantom": "data.num_images=200 data.seed=1",
-        }.get(config["data"]["kind"], "data.table=new.csv")
-    return ways
+    if "taken" not in results:  # what range tests alone leave to do are next steps
+        return {}
+    new_data = {"image_folder": "data.root=FOLDER", "phantom": "data.num_images=200 data.seed=1"}
+    given = new_data.get(config["data"]["kind"], "data.table=new.csv")
+    evaluate = f"python -m trainer.evaluate {shlex.quote(override('run', str(folder)))} {given}"
+    return {**results.get("commands", {}), "evaluate on other images": evaluate}
 
 
 def reproducing(environment: Mapping[str, Any]) -> str:

@@ -1,0 +1,69 @@
+"""Draws docs/pictures anew from one real run on phantoms, `python -m trainer range_test=on`: a few minutes.
+
+python benchmarks/draw_readme_pictures.py          # makes the run, in a temporary folder
+python benchmarks/draw_readme_pictures.py RUN      # takes a finished one
+
+The picture of the report needs playwright and a browser: chromium, or Google Chrome.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+WIDTH_PX = 900  # of a picture in the README
+LARGEST_BYTES = 200_000
+SCREEN = {"width": 800, "height": 1150}  # of the report: what it answers first
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch) / "run"
+        if not run.exists():
+            command = [sys.executable, "-m", "trainer", "range_test=on", f"hydra.run.dir={run}"]
+            subprocess.run(command, check=True, cwd=scratch)
+        for name in ("schedule", "learning_rates"):
+            draw(run / "plots" / f"{name}.png", f"{name}.png")
+        draw(run / "range_test" / "finetune" / "range_test.png", "range_test.png")
+        draw(run / "plots" / "overlays_median.png", "overlays.jpg")
+        shot = Path(scratch) / "report.png"
+        photograph(run / "report.html", shot)
+        draw(shot, "report.png")
+
+
+def draw(source: Path, name: str) -> None:
+    """A smaller copy; few colours suffice for drawings."""
+    with Image.open(source) as opened:
+        image = opened.convert("RGB")
+    image.thumbnail((WIDTH_PX, 10 * WIDTH_PX), Image.Resampling.LANCZOS)
+    target = PICTURES / name
+    if target.suffix == ".jpg":
+        image.save(target, quality=80)
+    else:
+        image.quantize(128).save(target, optimize=True)
+    size = target.stat().st_size
+    print(f"{target}: {size:,} bytes")
+    if size > LARGEST_BYTES:
+        raise SystemExit(f"{target} has more than {LARGEST_BYTES:,} bytes")
+
+
+def photograph(page: Path, target: Path) -> None:
+    """The upper part of a report, in a light browser."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
+        shown = started.new_page(viewport=SCREEN, color_scheme="light")
+        shown.goto(page.absolute().as_uri())
+        shown.screenshot(path=target)
+        started.close()
+
+
+if __name__ == "__main__":
+    main()
