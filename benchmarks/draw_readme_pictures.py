@@ -1,7 +1,7 @@
-"""Draws docs/pictures anew from one real run on phantoms, `python -m trainer range_test=on`: a few minutes.
+"""Draws docs/pictures anew from two real runs on phantoms, of a few minutes: the default one, and one with range tests.
 
-python benchmarks/draw_readme_pictures.py          # makes the run, in a temporary folder
-python benchmarks/draw_readme_pictures.py RUN      # takes a finished one
+python benchmarks/draw_readme_pictures.py                   # makes the runs, in a temporary folder
+python benchmarks/draw_readme_pictures.py DEFAULT TESTED    # takes finished ones
 
 The picture of the report needs playwright and a browser: chromium, or Google Chrome.
 """
@@ -25,21 +25,27 @@ SCREEN = {"width": 800, "height": 1150}  # of the report: what it answers first
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        run = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch) / "run"
-        if not run.exists():
-            command = [sys.executable, "-m", "trainer", "range_test=on", f"hydra.run.dir={run}"]
-            subprocess.run(command, check=True, cwd=scratch)
+        given = [Path(name) for name in sys.argv[1:]]
+        default, tested = given or (made(Path(scratch)), made(Path(scratch), "range_test=on"))
         for name in ("schedule", "learning_rates"):
-            draw(run / "plots" / f"{name}.png", f"{name}.png")
-        draw(run / "range_test" / "finetune" / "range_test.png", "range_test.png")
-        draw(run / "plots" / "overlays_median.png", "overlays.jpg")
+            draw(default / "plots" / f"{name}.png", f"{name}.png")
+        draw(default / "plots" / "overlays_median.png", "overlays.jpg")
+        draw(tested / "range_test" / "finetune" / "range_test.png", "range_test.png")
         shot = Path(scratch) / "report.png"
-        photograph(run / "report.html", shot)
+        photograph(default / "report.html", shot)
         draw(shot, "report.png")
 
 
+def made(folder: Path, *overrides: str) -> Path:
+    """A run of its own in `folder`."""
+    before = set(folder.glob("outputs/*/*"))
+    subprocess.run([sys.executable, "-m", "trainer", *overrides], check=True, cwd=folder)
+    (run,) = set(folder.glob("outputs/*/*")) - before
+    return run
+
+
 def draw(source: Path, name: str) -> None:
-    """A smaller copy; few colours suffice for drawings."""
+    """A smaller copy."""
     with Image.open(source) as opened:
         image = opened.convert("RGB")
     image.thumbnail((WIDTH_PX, 10 * WIDTH_PX), Image.Resampling.LANCZOS)
@@ -47,7 +53,7 @@ def draw(source: Path, name: str) -> None:
     if target.suffix == ".jpg":
         image.save(target, quality=80)
     else:
-        image.quantize(128).save(target, optimize=True)
+        image.save(target, optimize=True)
     size = target.stat().st_size
     print(f"{target}: {size:,} bytes")
     if size > LARGEST_BYTES:

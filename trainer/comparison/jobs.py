@@ -14,7 +14,7 @@ from trainer.command_line import override
 from trainer.comparison.runs import job_folders
 from trainer.comparison.statistics import FEWEST_PAIRS, Comparison
 from trainer.next_steps import Step
-from trainer.sweep import BEGUN, FINISHED, JobRecord, Outcome, shown_state, typed_for
+from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, shown_state, typed_for
 from trainer.sweep_table import RECORD
 
 MORE_SEEDS = 5
@@ -42,7 +42,7 @@ class Jobs:
 
     @property
     def unfinished(self) -> bool:
-        return bool(self.damaged) or any(outcome.state != FINISHED for outcome in self._begun)
+        return bool(self.damaged) or any(outcome.state in (BEGUN, FAILED) for outcome in self._begun)
 
     def rows(self) -> list[list[str]]:
         """Folder, what was typed for it beside what all have, what it came to."""
@@ -50,7 +50,7 @@ class Jobs:
             set.intersection(*(set(outcome.overrides) for outcome in self._begun)) if len(self._begun) > 1 else set()
         )
         told = [
-            [folder.name, " ".join(text for text in outcome.overrides if text not in common), shown_state(outcome)]
+            [folder.name, " ".join(text for text in outcome.overrides if text not in common), _shown(outcome)]
             for folder, outcome in self.outcomes.items()
             if outcome is not None
         ]
@@ -92,6 +92,11 @@ def steps_after(jobs: Jobs | None, comparison: Comparison | None) -> list[Step]:
     ends = max if comparison.higher_is_better else min
     taken = ends(runs, key=lambda run: run.value)
     told = "Use the best run of the best setting" if others else "Use the best run"
-    command = f"python -m trainer.predict {shlex.quote(override('run', str(taken.path)))} images=FOLDER"
+    command = f"python -m trainer.predict {shlex.quote(override('run', str(taken.path.absolute())))} images=FOLDER"
     steps.append(Step(f"{told}; its own report says how far it can be trusted.", command))
     return steps
+
+
+def _shown(outcome: Outcome) -> str:
+    """The state with what belongs to it; one that a search gave, such as pruned, as it is."""
+    return shown_state(outcome) if outcome.state in (BEGUN, FINISHED, FAILED) else outcome.state
