@@ -202,7 +202,7 @@ def test_a_real_report_says_what_to_do_what_differs_and_how_to_make_the_run_agai
     ("overrides", "expected"),
     [
         ([], []),
-        (["seed=3", "scheduler.max_lr=1e-2"], [("scheduler.max_lr", "3e-3", "0.01"), ("seed", "0", "3")]),
+        (["seed=3", "scheduler.max_lr=1e-2"], [("scheduler.max_lr", "0.003", "0.01"), ("seed", "0", "3")]),
         (
             ["task=classification", "task.num_samples=2"],
             [
@@ -224,7 +224,11 @@ def test_departures_are_the_choices_and_then_the_values_that_are_not_theirs(
 def results_of(**changes: Any) -> dict[str, Any]:
     """Of a run that learnt: its best epoch is the last of the first half of the fine-tune."""
     best = {"value": 2.4, "epoch": 7, "phase": "finetune"}
-    environment = {"overrides": ["data.table=a b.csv", "phases.finetune.epochs=8"], "command": "python -m trainer"}
+    environment = {
+        "overrides": ["data.table=a b.csv", "phases.finetune.epochs=8"],
+        "folder": "/",
+        "command": "python -m trainer a=b",
+    }
     return {**RESULTS, "monitor_mode": "min", "taken": {}, "best": best, "environment": environment, **changes}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,41 @@ from trainer.recipes import names_recipe
 MOST_STEPS = 3
 LATE, EARLY = 0.9, 0.5  # shares of a phase's epochs at which its best one came
 SEEDS = "1,2,3"
+
+
+class TypedCommand:
+    """The command that began a run, to be typed again with changes."""
+
+    def __init__(self, environment: Mapping[str, Any]) -> None:
+        self.overrides = list(environment["overrides"])
+        self.folder = str(environment["folder"])
+        self.program = program_of(environment)
+
+    def again(self, *changes: str, many: bool = False) -> str:
+        """With `changes` in the place of what was typed for these keys; `many`: as a sweep, by one process."""
+        changed = {_key(text) for text in changes}
+        kept = [text for text in self.overrides if _key(text) not in changed]
+        program = (
+            ["python", *self.program[self.program.index("-m") :]] if many and "-m" in self.program else self.program
+        )
+        return shlex.join([*program, *(["-m"] if many else []), *kept, *changes])
+
+    def verb(self, name: str) -> str:
+        """Another verb, such as check, in its place."""
+        own_script = self.program[-2:] != ["-m", "trainer"]
+        program = [*self.program, name] if own_script else ["python", "-m", f"trainer.{name}"]
+        return shlex.join([*program, *self.overrides])
+
+    @property
+    def reproducing(self) -> str:
+        """What makes the same run, in a folder of its own."""
+        return f"cd {shlex.quote(self.folder)}\n{self.again()}"
+
+
+def program_of(environment: Mapping[str, Any]) -> list[str]:
+    """What stands before the overrides: python -m trainer, torchrun with its options, or a script of somebody's own."""
+    words = shlex.split(environment["command"])
+    return list(takewhile(lambda word: word.startswith("-") or not re.search(r"^[~+]|=", word), words))
 
 
 class Step(NamedTuple):
@@ -29,19 +66,19 @@ def next_steps(results: Mapping[str, Any], config: Mapping[str, Any], epochs: pd
 
     `results` as in results.json, `config` composed, `epochs`: the rows of metrics.csv (phase, epoch).
     """
-    overrides = list(results["environment"]["overrides"])
+    typed = TypedCommand(results["environment"])
     if "taken" not in results:
-        return _after_range_tests(results, overrides)
+        return _after_range_tests(results, typed)
     steps = [
-        *_if_nothing_was_learnt(results, overrides),
-        *_if_not_validated(results, overrides),
-        *_on_the_length(results, config, overrides, epochs),
-        *_on_the_rates(results, overrides),
+        *_if_nothing_was_learnt(results, typed),
+        *_if_not_validated(results, typed),
+        *_on_the_length(results, config, typed, epochs),
+        *_on_the_rates(results, typed),
     ]
     steps.append(
         Step(
             "How much of this is chance? The same under three seeds, held against each other.",
-            again(overrides, f"seed={SEEDS}", many=True),
+            typed.again(f"seed={SEEDS}", many=True),
         )
     )
     return steps[:MOST_STEPS]
@@ -57,56 +94,33 @@ def ways_to_use(folder: Path, results: Mapping[str, Any], config: Mapping[str, A
     return {**results.get("commands", {}), "evaluate on other images": evaluate}
 
 
-def reproducing(environment: Mapping[str, Any]) -> str:
-    """The command that makes the same run, where it was typed, in a folder of its own."""
-    return f"cd {shlex.quote(environment['folder'])}\n{_launcher(environment)} -m trainer " + shlex.join(
-        environment["overrides"]
-    )
-
-
-def again(overrides: Iterable[str], *changes: str, many: bool = False, module: str = "trainer") -> str:
-    """The run's command with `changes` in the place of what was typed for these keys; `many`: as a sweep."""
-    changed = {_key(text) for text in changes}
-    kept = [text for text in overrides if _key(text) not in changed]
-    return shlex.join(["python", "-m", module, *(["-m"] if many else []), *kept, *changes])
-
-
-def _launcher(environment: Mapping[str, Any]) -> str:
-    return str(environment.get("command", "python")).partition(" -m ")[0]
-
-
-def _key(text: str) -> str:
-    return text.lstrip("+~").partition("=")[0]
-
-
-def _after_range_tests(results: Mapping[str, Any], overrides: list[str]) -> list[Step]:
-    kept = [text for text in overrides if _key(text) != "range_test"]
+def _after_range_tests(results: Mapping[str, Any], typed: TypedCommand) -> list[Step]:
     commands = results.get("commands", {})
     found = [Step(f"{purpose.capitalize()}.", command) for purpose, command in commands.items()]
     if found:
         tested = Step(
             "Or let each phase be tested in its turn, the fine-tune from the weights that the frozen phase left.",
-            again(kept, "range_test=on"),
+            typed.again("range_test=on"),
         )
         return [*found, tested]
     return [
         Step(
             "No rate is to be taken from this curve. Three climbs under other data orders make a steadier one.",
-            again(kept, "range_test=only", "range_test.repeats=3"),
+            typed.again("range_test=only", "range_test.repeats=3"),
         ),
         Step(
             "Twice as many steps from the lowest rate to the highest may show what these hid.",
-            again(kept, "range_test=only", "range_test.num_steps=200"),
+            typed.again("range_test=only", "range_test.num_steps=200"),
         ),
     ]
 
 
-def _if_nothing_was_learnt(results: Mapping[str, Any], overrides: list[str]) -> list[Step]:
+def _if_nothing_was_learnt(results: Mapping[str, Any], typed: TypedCommand) -> list[Step]:
     if beats_baseline(results) is not False:
         return []
     return [
-        Step("It did not learn. Are images and labels what they should be?", again(overrides, module="trainer.check")),
-        Step("Is the rate within the range that trains?", again(overrides, "range_test=only")),
+        Step("It did not learn. Are images and labels what they should be?", typed.verb("check")),
+        Step("Is the rate within the range that trains?", typed.again("range_test=only")),
     ]
 
 
@@ -121,19 +135,19 @@ def beats_baseline(results: Mapping[str, Any]) -> bool | None:
     return bool(ours > theirs if results.get("monitor_mode") == "max" else ours < theirs)
 
 
-def _if_not_validated(results: Mapping[str, Any], overrides: list[str]) -> list[Step]:
+def _if_not_validated(results: Mapping[str, Any], typed: TypedCommand) -> list[Step]:
     if results["split"] != "train":
         return []
     return [
         Step(
             "It was judged on the images it was trained on. Keep some apart to see what it does on others.",
-            again(overrides, "data.val_fraction=0.2"),
+            typed.again("data.val_fraction=0.2"),
         )
     ]
 
 
 def _on_the_length(
-    results: Mapping[str, Any], config: Mapping[str, Any], overrides: list[str], epochs: pd.DataFrame | None
+    results: Mapping[str, Any], config: Mapping[str, Any], typed: TypedCommand, epochs: pd.DataFrame | None
 ) -> list[Step]:
     best = results.get("best")
     if epochs is None or not best or results["split"] == "train":
@@ -149,27 +163,31 @@ def _on_the_length(
         more = [longer] if budget is None else [longer, f"{budget}={2 * config[budget]:g}"]
         where = "the last one" if place == count else "one of the last"
         why = f"The best epoch is {where}: a longer {last_phase} phase may do better."
-        return [Step(why, again(overrides, *more))]
+        return [Step(why, typed.again(*more))]
     if best["phase"] == last_phase and place <= EARLY * count:
         why = (
             f"The best epoch of the {last_phase} phase is number {place} of {count}; what followed was no better. "
             "A phase that ends there takes less time, and its schedule ends low."
         )
-        return [Step(why, again(overrides, f"phases.{last_phase}.epochs={max(2, place)}"))]
+        return [Step(why, typed.again(f"phases.{last_phase}.epochs={max(2, place)}"))]
     if best["phase"] != last_phase:
         used = results["learning_rates"][last_phase]["head_max"]
         key = "max_lr" if "max_lr" in config["scheduler"] else "lr"
         why = (
             f"The {last_phase} phase made nothing better than the {best['phase']} phase did: its rates may be too high."
         )
-        return [Step(why, again(overrides, f"phases.{last_phase}.scheduler.{key}={used / 3:.1g}"))]
+        return [Step(why, typed.again(f"phases.{last_phase}.scheduler.{key}={used / 3:.1g}"))]
     return []
 
 
-def _on_the_rates(results: Mapping[str, Any], overrides: list[str]) -> list[Step]:
-    if results.get("range_test") or any(names_recipe(text) for text in overrides):
+def _on_the_rates(results: Mapping[str, Any], typed: TypedCommand) -> list[Step]:
+    if results.get("range_test") or any(names_recipe(text) for text in typed.overrides):
         return []
-    typed = any(_key(text).endswith("lr") for text in overrides)
-    why = "The rates are typed ones" if typed else "The rates are the defaults"
-    asked = "range_test=only" if typed else "range_test=on"
-    return [Step(f"{why}: a range test says which ones fit these data.", again(overrides, asked))]
+    by_hand = any(_key(text).endswith("lr") for text in typed.overrides)
+    why = "The rates are typed ones" if by_hand else "The rates are the defaults"
+    asked = "range_test=only" if by_hand else "range_test=on"
+    return [Step(f"{why}: a range test says which ones fit these data.", typed.again(asked))]
+
+
+def _key(text: str) -> str:
+    return text.lstrip("+~").partition("=")[0]

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from trainer.config.store import read_config
 from trainer.departures import departures
-from trainer.next_steps import beats_baseline, next_steps, reproducing, ways_to_use
+from trainer.next_steps import TypedCommand, beats_baseline, next_steps, ways_to_use
 from trainer.progress import clock
 from trainer.run_dir import RunDir, write_text
 
@@ -39,7 +39,7 @@ def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: M
             "steps": next_steps(results, config, epochs),
             "ways": ways_to_use(run_dir.path, results, config),
             "departures": departures(composed),
-            "reproduce": reproducing(results["environment"]),
+            "reproduce": TypedCommand(results["environment"]).reproducing,
         }
     page = page_template(TEMPLATE).render(
         title=title,

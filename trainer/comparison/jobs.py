@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -13,7 +14,8 @@ from yaml import YAMLError
 from trainer.command_line import override
 from trainer.comparison.runs import job_folders
 from trainer.comparison.statistics import FEWEST_PAIRS, Comparison
-from trainer.next_steps import Step
+from trainer.next_steps import Step, program_of
+from trainer.run_dir import RunDir
 from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, shown_state, typed_for
 from trainer.sweep_table import RECORD
 
@@ -66,7 +68,15 @@ class Jobs:
             return ""
         changed = {text.partition("=")[0] for text in changes}
         kept = [text for text in typed if text.lstrip("+").partition("=")[0] not in changed]
-        return shlex.join(["python", "-m", "trainer", "-m", *kept, *changes])
+        return shlex.join([*self._program, "-m", *kept, *changes])
+
+    @property
+    def _program(self) -> list[str]:
+        """That the jobs were started by."""
+        for folder in self.outcomes:
+            with suppress(OSError, ValueError, KeyError):
+                return program_of(RunDir(folder).read_environment())
+        return ["python", "-m", "trainer"]
 
     @property
     def _begun(self) -> list[Outcome]:
@@ -99,4 +109,6 @@ def steps_after(jobs: Jobs | None, comparison: Comparison | None) -> list[Step]:
 
 def _shown(outcome: Outcome) -> str:
     """The state with what belongs to it; one that a search gave, such as pruned, as it is."""
-    return shown_state(outcome) if outcome.state in (BEGUN, FINISHED, FAILED) else outcome.state
+    if outcome.state in (BEGUN, FINISHED, FAILED):
+        return shown_state(outcome)
+    return outcome.state if outcome.value is None else f"{outcome.state} {outcome.value:.6g}"
