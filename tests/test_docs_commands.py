@@ -87,6 +87,8 @@ def test_every_command_of_a_page_runs(
             ended = ended_before[known]
         assert ended.code in FINE.get(command.program, (0,)), f"{page.name}: {command.line}\n{arguments}\n{ended.err}"
         assert "Traceback" not in ended.err
+        if any(text.startswith("experiment=") for text in command.arguments):
+            assert "advice: " not in ended.out, f"{command.line} is advised against what its own recipe sets"
 
 
 def typed(command: Documented) -> list[str]:

@@ -16,8 +16,8 @@ MOST_EPOCHS_PER_STEP_SIZE = 10
 # ratio: this one is ours, far enough out that a mistyped exponent is the likely reason.
 WIDEST_RATIO = 100
 
-# What each kind of advice is about: keys of a scheduler, of a phase and of the run.
-CYCLE_KEYS = ("scheduler", "phases", "cycles", "step_size", "step_size_epochs", "epochs", "max_steps")
+# What each kind of advice is about: keys of a scheduler and of a phase.
+CYCLE_KEYS = ("scheduler", "phases", "cycles", "step_size", "step_size_epochs", "epochs")
 BOUND_KEYS = ("scheduler", "base_lr", "max_lr")
 DECAY_KEYS = ("scheduler", "mode", "gamma")
 
