@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import stats
 
 from trainer.comparison.answer import as_frame, notes, table, verdict
-from trainer.comparison.compare import compare_command
+from trainer.comparison.page import compare_command
 from trainer.comparison.pictures import mean_curve
 from trainer.comparison.runs import check_comparable, find_runs
 from trainer.comparison.settings import find_settings

@@ -2,13 +2,20 @@
 
 import base64
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from conftest import compose
 
+from trainer.config.store import to_train_config
+from trainer.departures import departures
+from trainer.next_steps import next_steps
 from trainer.report import write_report
+from trainer.run_dir import RunDir
 
 
 def _row(stage: str, mre: float, median: float, sdr: float, nme: float | None, taken: bool = False) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def test_result_rates_and_next_commands_come_first(tmp_path: Path) -> None:
         "best (epoch 12) 2.40 – 51.2 % 0.01235", "the same, on test 2.90",
         "Which learning rates were used?", "frozen 72 3 0.0001 … 0.003 frozen",
         "finetune 1,200 (2 skipped) 4 2e-05 … 0.002 2e-06 … 0.0002",
-        "What next?", "python -m trainer resume='outputs/a b'",
+        "How to use it", "python -m trainer resume='outputs/a b'",
         "Every landmark", "sella 40 2.00 4.00 62.5 %", "0 – – –",
         "after frozen after finetune taken, val taken, test", "train_loss 3 – – –",
         "versions torch 2.6",
@@ -157,7 +164,7 @@ def test_absent_results_leave_out_their_section_only(tmp_path: Path, absent: lis
     results = {key: value for key, value in RESULTS.items() if key not in absent}
     text = page_of(tmp_path, results, {}).text
     assert "mean shape, untrained" in text
-    assert ("What next?" in text) == ("commands" not in absent)
+    assert ("How to use it" in text) == ("commands" not in absent)
     assert ("Every landmark" in text) == ("details" not in absent)
 
 
@@ -169,3 +176,103 @@ def test_a_page_adapts_to_phones_and_dark_screens(tmp_path: Path) -> None:
     tables = [index for index, (tag, _) in enumerate(page.tags) if tag == "table"]
     assert len(tables) == 5
     assert all(page.tags[index - 1] == ("div", {"class": "scroll"}) for index in tables)
+
+
+def test_a_real_report_says_what_to_do_what_differs_and_how_to_make_the_run_again(tiny_run: RunDir) -> None:
+    page = Page(tiny_run.report.read_text(encoding="utf-8"))
+    text = page.text
+    commands = [words for words in page.words if words.startswith(("python -m", "cd "))]
+    typed = tiny_run.read_environment()["overrides"]
+    assert f"cd {tiny_run.read_environment()['folder']}\npython -m trainer {shlex.join(typed)}" in commands
+    assert any(
+        command.startswith(f"python -m trainer.evaluate run={tiny_run.path} data.num_images=") for command in commands
+    )
+    assert "model.backbone tf_efficientnet_lite0 test_efficientnet" in text
+    assert "phases.frozen.epochs 12 2" in text
+    for title in ("Did it train well?", "Which learning rates were used?", "What next?", "How to use it", "Pictures"):
+        assert title in text
+    # Whatever it proposes is a command that composes.
+    for command in commands:
+        module, *arguments = shlex.split(command.splitlines()[-1])[2:]
+        if module == "trainer" and not arguments[0].startswith(("-m", "resume=")):
+            to_train_config(compose(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], []),
+        (["seed=3", "scheduler.max_lr=1e-2"], [("scheduler.max_lr", "0.003", "0.01"), ("seed", "0", "3")]),
+        (
+            ["task=classification", "task.num_samples=2"],
+            [
+                ("task", "landmarks", "classification"),
+                ("model", "heatmap", "classifier"),
+                ("task.num_samples", "6", "2"),
+            ],
+        ),
+        (["phases.finetune.scheduler.cycles=1"], [("phases.finetune.scheduler.cycles", "–", "1")]),
+        (["data=csv", "data.table=a.csv"], [("data", "phantom", "csv"), ("data.table", "–", "a.csv")]),
+    ],
+)
+def test_departures_are_the_choices_and_then_the_values_that_are_not_theirs(
+    overrides: list[str], expected: list[tuple[str, str, str]]
+) -> None:
+    assert sorted(departures(compose(*overrides))) == sorted(expected)
+
+
+def results_of(**changes: Any) -> dict[str, Any]:
+    """Of a run that learnt: its best epoch is the last of the first half of the fine-tune."""
+    best = {"value": 2.4, "epoch": 7, "phase": "finetune"}
+    environment = {
+        "overrides": ["data.table=a b.csv", "phases.finetune.epochs=8"],
+        "folder": "/",
+        "command": "python -m trainer a=b",
+    }
+    return {**RESULTS, "monitor_mode": "min", "taken": {}, "best": best, "environment": environment, **changes}
+
+
+EPOCHS = pd.DataFrame({"phase": ["frozen"] * 2 + ["finetune"] * 8, "epoch": range(1, 11)})
+CONFIG = {"scheduler": {"max_lr": 1e-3}, "max_minutes": None, "max_steps": None, "data": {"kind": "csv"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "first"),
+    [
+        ({}, {}, "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 range_test=on"),
+        (
+            {"best": {"epoch": 10, "phase": "finetune"}}, {},
+            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=16",
+        ),
+        (
+            {"best": {"epoch": 10, "phase": "finetune"}}, {"max_minutes": 5.0},
+            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=16 max_minutes=10",
+        ),
+        (
+            {"best": {"epoch": 4, "phase": "finetune"}}, {},
+            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=2",
+        ),
+        (
+            {"best": {"epoch": 2, "phase": "frozen"}}, {},
+            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 phases.finetune.scheduler.max_lr=0.0007",
+        ),
+        (
+            {"split": "train"}, {},
+            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 data.val_fraction=0.2",
+        ),
+        (
+            {"range_test": {"frozen": {}}}, {},
+            "python -m trainer -m 'data.table=a b.csv' phases.finetune.epochs=8 seed=1,2,3",
+        ),
+        (
+            {"headline": [_row("mean shape", 2.0, 2.0, 0.1, None), _row("best", 2.4, 2.0, 0.1, None, taken=True)]}, {},
+            "python -m trainer.check 'data.table=a b.csv' phases.finetune.epochs=8",
+        ),
+    ],
+)  # fmt: skip
+def test_the_first_step_follows_from_what_the_run_came_to(
+    changes: dict[str, Any], config: dict[str, Any], first: str
+) -> None:
+    steps = next_steps(results_of(**changes), {**CONFIG, **config}, EPOCHS)
+    assert 1 <= len(steps) <= 3
+    assert steps[0].command == first

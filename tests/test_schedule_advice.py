@@ -1,12 +1,19 @@
 """The advice on cyclical phases: when it is given, when not, and that what it proposes does help."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import compose
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from trainer.config.store import to_train_config
+from trainer.phases import Phase
+from trainer.planning import plan_warnings
+from trainer.run_dir import ENVIRONMENT_KEYS, RunDir
 from trainer.schedule_advice import schedule_warnings
 from trainer.schedules import ConstantSchedule, CosineSchedule, CyclicalSchedule, OneCycleSchedule, Schedule
 
@@ -34,6 +41,51 @@ def test_whole_cycles_of_the_advised_length_are_not_warned_about(total_steps: in
 )
 def test_other_schedules_are_not_warned_about(schedule: Schedule) -> None:
     assert advice(schedule, total_steps=50) == []
+
+
+RECIPE = [
+    # typed beside the recipe, what is warned of: cycles of the fine-tune, its bounds, its decay
+    ((), (False, False, False)),
+    (("data.table", "seed", "phases.frozen.scheduler.cycles", "model.width"), (False, False, False)),
+    (("phases.finetune.epochs",), (True, False, False)),
+    (("scheduler.cycles",), (True, False, False)),
+    (("phases.finetune.scheduler.max_lr",), (False, True, False)),
+    (("scheduler.base_lr",), (False, True, False)),
+    (("scheduler.gamma",), (False, False, True)),
+    (("scheduler",), (True, True, True)),
+    (None, (True, True, True)),  # no recipe
+]
+
+
+@pytest.mark.parametrize(("typed", "warned"), RECIPE)
+def test_a_recipes_own_settings_are_not_advised_against_but_what_is_typed_beside_it(
+    typed: tuple[str, ...] | None, warned: tuple[bool, bool, bool]
+) -> None:
+    schedule = clr(step_size=60, base_lr=1e-6, gamma=0.9)
+    told = schedule_warnings(schedule, total_steps=240, steps_per_epoch=20, phase="finetune", typed=typed)
+    about = ("has only", "scheduler.base_lr=", "scheduler.gamma=")
+    assert tuple(any(part in warning for warning in told) for part in about) == warned
+
+
+@pytest.mark.parametrize(
+    ("more", "advised"),
+    [((), False), (("seed=1",), False), (("scheduler.cycles=2",), True), (("phases.frozen.scheduler.cycles=2",), True)],
+)
+def test_a_run_of_a_recipe_is_advised_on_what_was_typed_also_when_resumed(
+    more: tuple[str, ...], advised: bool, tmp_path: Path
+) -> None:
+    config = to_train_config(compose("experiment=ceph", "data.table=t.csv", *more))
+    schedule = clr(step_size=10, base_lr=1e-6)
+    phase = Phase(
+        name="frozen", frozen=True, schedule=schedule, total_steps=20, steps_per_epoch=10, backbone_lr_ratio=1.0,
+        batch_norm="eval", takes_snapshots=False, input_scales=(1.0,),
+    )  # fmt: skip
+    typed = {"overrides": ["experiment=ceph", "data.table=t.csv", *more]}
+    environment = {**dict.fromkeys(ENVIRONMENT_KEYS), **typed}
+    RunDir(tmp_path).environment.write_text(json.dumps(environment))
+    config.resume = str(tmp_path)
+    warnings = plan_warnings([phase], config)
+    assert bool(warnings) == advised
 
 
 def test_ending_within_a_cycle_says_at_which_rate_and_what_would_end_on_its_end() -> None:

@@ -13,6 +13,7 @@ from trainer.errors import TrainingError
 from trainer.loop import UpdateRule
 from trainer.phases import Phase
 from trainer.range_test.finding import FALLBACK_RATIO
+from trainer.recipes import keys_beside_recipe
 from trainer.run_data import RunData
 from trainer.schedule_advice import schedule_warnings
 from trainer.state import TrainState
@@ -156,6 +157,7 @@ def with_found_rates(phase: str, scheduler: SchedulerConfig, found: dict[str, fl
 
 
 def plan_warnings(phases: list[Phase], config: TrainConfig) -> list[str]:
+    typed = keys_beside_recipe(config)
     return [
         warning
         for phase in phases
@@ -166,6 +168,7 @@ def plan_warnings(phases: list[Phase], config: TrainConfig) -> list[str]:
             steps_per_epoch=phase.steps_per_epoch,
             phase=phase.name,
             bounds_were_found={"base_lr", "max_lr"} <= set(getattr(config.phases, phase.name).scheduler.auto_keys),
+            typed=typed,
         )
     ]
 

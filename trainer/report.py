@@ -10,10 +10,15 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from omegaconf import OmegaConf
 
+from trainer.config.store import read_config
+from trainer.departures import departures
+from trainer.next_steps import TypedCommand, beats_baseline, next_steps, ways_to_use
 from trainer.progress import clock
-from trainer.run_dir import write_text
+from trainer.run_dir import RunDir, write_text
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -21,13 +26,28 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: Mapping[str, Path]) -> None:
     """Write a page that needs no other file and no network; `pictures` (caption to file) are embedded.
 
-    Sections whose key is absent from `results`, and pictures whose file is, are left out.
+    Sections whose key is absent from `results`, and pictures whose file is, are left out; so is what is told from the
+    config and the metrics of the run that lie beside the page, where they don't.
     """
+    run_dir = RunDir(path.parent)
+    composed = read_config(run_dir.config) if run_dir.config.is_file() else None
+    known: dict[str, Any] = {"steps": [], "ways": results.get("commands", {}), "departures": None, "reproduce": ""}
+    if composed is not None:
+        config: Any = OmegaConf.to_container(composed)
+        epochs = pd.read_csv(run_dir.metrics) if run_dir.metrics.is_file() else None
+        known = {
+            "steps": next_steps(results, config, epochs),
+            "ways": ways_to_use(run_dir.path, results, config),
+            "departures": departures(composed),
+            "reproduce": TypedCommand(results["environment"]).reproducing,
+        }
     page = page_template(TEMPLATE).render(
         title=title,
         results=results,
+        learnt=beats_baseline(results),
         metrics=_metric_columns(results),
         pictures={caption: data_uri(file) for caption, file in pictures.items() if file.is_file()},
+        **known,
     )
     write_text(path, page)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from trainer.schedules import CyclicalSchedule, Schedule, whole_cycles
 
@@ -16,25 +16,47 @@ MOST_EPOCHS_PER_STEP_SIZE = 10
 # ratio: this one is ours, far enough out that a mistyped exponent is the likely reason.
 WIDEST_RATIO = 100
 
+# What each kind of advice is about: keys of a scheduler and of a phase.
+CYCLE_KEYS = ("scheduler", "phases", "cycles", "step_size", "step_size_epochs", "epochs")
+BOUND_KEYS = ("scheduler", "base_lr", "max_lr")
+DECAY_KEYS = ("scheduler", "mode", "gamma")
+
 
 def schedule_warnings(
-    schedule: Schedule, *, total_steps: int, steps_per_epoch: int, phase: str, bounds_were_found: bool = False
+    schedule: Schedule,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    phase: str,
+    bounds_were_found: bool = False,
+    typed: Collection[str] | None = None,
 ) -> list[str]:
     """One line for each thing that is against the advice: what is, what is advised, and the key to change.
 
     The phase makes `total_steps` updates, `steps_per_epoch` in an epoch. Only a CyclicalSchedule is ever warned about,
-    and its bounds not where a range test found them.
+    and its bounds not where a range test found them. `typed`: the keys that were typed beside a recipe, where there is
+    one: its own settings were measured, which goes before general advice, so that only what was typed is warned about.
     """
     if not isinstance(schedule, CyclicalSchedule):
         return []
+    cycles, bounds, decay = (
+        typed is None or any(_is_about(key, phase, names) for key in typed)
+        for names in (CYCLE_KEYS, BOUND_KEYS, DECAY_KEYS)
+    )
     warnings = [
-        _too_few_cycles(schedule, total_steps, steps_per_epoch),
-        _step_size_out_of_range(schedule, total_steps, steps_per_epoch),
-        _ends_within_a_cycle(schedule, total_steps, steps_per_epoch),
-        None if bounds_were_found else _bounds_far_apart(schedule),
-        _gamma_without_effect(schedule),
+        _too_few_cycles(schedule, total_steps, steps_per_epoch) if cycles else None,
+        _step_size_out_of_range(schedule, total_steps, steps_per_epoch) if cycles else None,
+        _ends_within_a_cycle(schedule, total_steps, steps_per_epoch) if cycles else None,
+        _bounds_far_apart(schedule) if bounds and not bounds_were_found else None,
+        _gamma_without_effect(schedule) if decay else None,
     ]
     return [f"phases.{phase}: {warning}" for warning in warnings if warning is not None]
+
+
+def _is_about(key: str, phase: str, names: Collection[str]) -> bool:
+    """Whether a key of the command line sets one of these of the phase: its own, or that of all phases."""
+    place, _, name = key.rpartition(".")
+    return name in names and place in ("", "scheduler", f"phases.{phase}", f"phases.{phase}.scheduler")
 
 
 def _too_few_cycles(schedule: CyclicalSchedule, total_steps: int, steps_per_epoch: int) -> str | None:

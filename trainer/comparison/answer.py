@@ -9,7 +9,7 @@ import pandas as pd
 from trainer.comparison.settings import Setting
 from trainer.comparison.statistics import CONFIDENCE, FEWEST_PAIRS, Advantage, Comparison, Summary
 from trainer.progress import clock
-from trainer.report import number
+from trainer.report import number, rate
 
 MOST_SENTENCES = 4  # on the others; the table has all
 UNEQUAL = 0.02  # of the updates of another setting; whole cycles may leave a few out
@@ -103,6 +103,30 @@ def target_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return headings, rows
+
+
+def rate_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The head's rates in the first run of each setting, a row per phase: those used, and those found by tests."""
+    headings = ["setting", "phase", "rates used", "suggested", "base_lr found", "max_lr found"]
+    rows = []
+    for summary in comparison.summaries:
+        run = next(iter(summary.setting.runs.values()))
+        for phase, used in run.used.items():
+            found = run.tested.get(phase, {})
+            bounds = found.get("bounds") or {}
+            rows.append(
+                [
+                    summary.setting.name,
+                    phase,
+                    rate(used.get("head_min"), used.get("head_max")),
+                    number(found.get("suggestion")),
+                    number(bounds.get("base_lr")),
+                    number(bounds.get("max_lr")),
+                ]
+            )
+    if any(row[3:] != ["–"] * 3 for row in rows):
+        return headings, rows
+    return headings[:3], [row[:3] for row in rows]
 
 
 def as_frame(comparison: Comparison) -> pd.DataFrame:

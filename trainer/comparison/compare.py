@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,24 +11,20 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-import trainer
 from data.errors import one_line
-from trainer.command_line import override
-from trainer.comparison.answer import as_frame, notes, table, target_table, verdict
+from trainer.comparison.answer import as_frame, table, verdict
+from trainer.comparison.jobs import Jobs
+from trainer.comparison.page import write_page, write_page_without_answer
 from trainer.comparison.pictures import draw_pictures
-from trainer.comparison.runs import LeftOut, check_comparable, find_runs
-from trainer.comparison.settings import Setting, find_settings, shown_value
+from trainer.comparison.runs import LeftOut, Run, check_comparable, find_runs
+from trainer.comparison.settings import find_settings
 from trainer.comparison.statistics import Comparison, compare
 from trainer.console import console
-from trainer.progress import clock
-from trainer.report import data_uri, page_template
 from trainer.run_dir import write_text
+from trainer.sweep_table import RECORD
 
-TEMPLATE = Path(trainer.__file__).with_name("compare.html.jinja")
-MOST_KEYS = 30  # in which settings differ, on the page; compare.csv has all
 MOST_NAME = 40  # letters of a setting on a line of the terminal's table
 NOT_PRINTED = ("lowest", "highest", "pairs")  # columns of the page's table that the terminal has no room for
-ABSENT = "–"
 
 
 def compare_runs(folders: Sequence[Path], out: Path, target: float | None) -> None:
@@ -41,66 +36,48 @@ def compare_runs(folders: Sequence[Path], out: Path, target: float | None) -> No
         ValueError: no finished run, or runs on different data or by different metrics.
     """
     runs, left_out = find_runs(folders)
-    named = ",".join(map(str, folders))
     if not runs:
         reasons = "; ".join(f"{unfit.path.name}: {unfit.reason}" for unfit in left_out[:3])
+        named = ",".join(map(str, folders))
         raise ValueError(f"runs={named} has no finished run to compare ({reasons})")
     check_comparable(runs)
+    _compare(runs, left_out, folders, out, target)
+
+
+def sum_up_sweep(sweep: Path) -> None:
+    """Write the page that a sweep ends with, compare.html, whatever its jobs came to; print the answer if there is one.
+
+    Raises:
+        ValueError: the jobs are on different data or by different metrics; the page says so.
+    """
+    runs, left_out = find_runs([sweep])
+    if not runs:
+        write_page_without_answer(sweep, Jobs(sweep), "No job has finished yet, so there is no answer.")
+        return
+    try:
+        check_comparable(runs)
+    except ValueError as error:
+        write_page_without_answer(sweep, Jobs(sweep), f"The jobs can't be compared. {error}.")
+        raise
+    _compare(runs, left_out, [sweep], sweep, target=None)
+
+
+def _compare(
+    runs: Sequence[Run], left_out: list[LeftOut], folders: Sequence[Path], out: Path, target: float | None
+) -> None:
     settings, repeated = find_settings(runs)
-    left_out += repeated
+    left_out = [*left_out, *repeated]
     comparison = compare(settings, target)
 
     write_text(out / "compare.csv", as_frame(comparison).to_csv(index=False))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # boxes in a picture, not lines here
         pictures = draw_pictures(out / "compare", comparison)
-    _write_page(out / "compare.html", comparison, settings, left_out, folders, pictures)
-    _print(comparison, left_out, out)
-
-
-def _write_page(
-    path: Path,
-    comparison: Comparison,
-    settings: Sequence[Setting],
-    left_out: Sequence[LeftOut],
-    folders: Sequence[Path],
-    pictures: dict[str, Path],
-) -> None:
-    seconds = sum(run.seconds for setting in settings for run in setting.runs.values())
-    ordered = [summary.setting for summary in comparison.summaries]
-    keys = list(dict.fromkeys(key for setting in ordered for key in setting.values))
-    page = page_template(TEMPLATE).render(
-        title=f"Comparison of {' and '.join(folder.name or str(folder.resolve()) for folder in folders[:3])}",
-        num_runs=sum(len(setting.runs) for setting in settings),
-        num_settings=len(settings),
-        time=clock(seconds),
-        verdict=verdict(comparison),
-        notes=notes(comparison),
-        table=table(comparison),
-        target=target_table(comparison),
-        differing=[
-            [key, *(shown_value(setting.values[key]) if key in setting.values else ABSENT for setting in ordered)]
-            for key in keys[:MOST_KEYS]
-        ],
-        num_keys=len(keys),
-        names=[setting.name for setting in ordered],
-        runs=[
-            [setting.name, str(run.seed), f"{run.value:.6g}", str(run.path)]
-            for setting in ordered
-            for run in setting.runs.values()
-        ],
-        left_out=[[str(unfit.path), unfit.reason] for unfit in left_out],
-        command=compare_command(folders),
-        pictures={caption: data_uri(file) for caption, file in pictures.items()},
+    sweep = folders[0] if len(folders) == 1 and (folders[0] / RECORD).is_file() else None
+    write_page(
+        out / "compare.html", comparison, left_out, folders, pictures, jobs=None if sweep is None else Jobs(sweep)
     )
-    write_text(path, page)
-
-
-def compare_command(folders: Sequence[Path]) -> str:
-    """What makes the comparison again."""
-    named = [override("runs", str(folder)).removeprefix("runs=") for folder in folders]
-    runs = named[0] if len(named) == 1 else f"[{','.join(named)}]"
-    return f"python -m trainer.compare {shlex.quote(f'runs={runs}')}"
+    _print(comparison, left_out, out)
 
 
 def _print(comparison: Comparison, left_out: Sequence[LeftOut], out: Path) -> None:

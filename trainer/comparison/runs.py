@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from trainer.run_dir import RunDir
-from trainer.sweep import BEGUN, FAILED, JobRecord
+from trainer.sweep import BEGUN, FINISHED, JobRecord
 
 DEEPEST = 3  # folders below a given one in which runs are looked for: outputs/, its days, their runs
 
@@ -41,6 +41,8 @@ class Run:
     split: str  # that it was judged on
     judged: tuple[str, ...]  # the images of that split, with their labels
     folder: Path  # that its relative paths start from
+    used: Mapping[str, Mapping[str, Any]]  # phase -> head_min, head_max, ... of the rates used; empty in old runs
+    tested: Mapping[str, Mapping[str, Any]]  # phase -> what its range test found; empty where none was made
 
     @property
     def seed(self) -> int:
@@ -124,6 +126,11 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def job_folders(sweep: Path) -> list[Path]:
+    """The folders of the jobs of a sweep, in their order."""
+    return _below(sweep, DEEPEST)
+
+
 def _below(folder: Path, depth: int) -> list[Path]:
     run = RunDir(folder)
     if JobRecord(folder).path.exists() or (run.config.exists() and run.environment.exists()):
@@ -144,8 +151,8 @@ def _read(path: Path) -> Run:
     run_dir = RunDir(path)
     try:
         outcome = JobRecord(path).read()
-        if outcome is not None and outcome.state == FAILED:
-            raise _UnfitError(f"failed: {outcome.reason}")
+        if outcome is not None and outcome.state not in (BEGUN, FINISHED):  # failed, or given up by a search
+            raise _UnfitError(outcome.state if outcome.reason is None else f"{outcome.state}: {outcome.reason}")
         if (outcome is not None and outcome.state == BEGUN) or not run_dir.results.exists():
             raise _UnfitError("not finished")
         results = json.loads(run_dir.results.read_text(encoding="utf-8"))
@@ -176,6 +183,8 @@ def _read(path: Path) -> Run:
             split=split,
             judged=tuple(sorted(" ".join(row) for row in rows.itertuples(index=False, name=None))),
             folder=Path(results["environment"]["folder"]),
+            used=results.get("learning_rates", {}),
+            tested=results.get("range_test", {}),
         )
     except _UnfitError:
         raise
