@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,10 @@ def summarize(study: Study, sweep: Path, jobs: Sequence[Job]) -> None:
         return
     best = study.best_trial
     job = jobs[best.number]
-    write_text(sweep / RESULTS, yaml.safe_dump(_results(study, job, trials), sort_keys=False, allow_unicode=True))
+    write_text(
+        sweep / RESULTS,
+        yaml.safe_dump(_results(study, job, trials), sort_keys=False, allow_unicode=True, width=sys.maxsize),
+    )
     try:
         from trainer.study.pictures import draw_study  # imports matplotlib
 
