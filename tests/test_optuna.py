@@ -407,9 +407,10 @@ MISTAKES = {
     "no trials": [*STUDY, RATE, "hydra.sweeper.n_trials=0"],
     "a key misspelt of a study": [*STUDY, RATE, "hydra.sweeper.ntrials=5"],
     "a key misspelt that is searched": [*STUDY, "scheduler.maxlr=interval(0,1)"],
-    "two tasks in a study": [*STUDY, "task=landmarks,classification", "model=heatmap,classifier"],
-    "a study of range tests alone": [*STUDY, RATE, "range_test=only"],
-    "settings of a grid in a study": [*STUDY, RATE, "+hydra.sweeper.settings=[[],[seed=1]]"],
+    "two tasks in a study": [*STUDY[:3], "task=landmarks,classification", "model=heatmap,classifier"],
+    "a study of range tests alone": [*STUDY, RATE, "range_test=only", "range_test.phases=[finetune]"],
+    "settings of a grid in a study": [*STUDY, RATE, "+hydra.sweeper.settings=[[],['seed=1']]"],
+    "params of a sweep that are no keys": [*STUDY, RATE, "hydra.sweeper.params=5"],
     "a run to go on with, in a study": [*STUDY, RATE, "resume=somewhere"],
 }
 

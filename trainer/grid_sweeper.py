@@ -21,6 +21,7 @@ from trainer.sweep_jobs import (
     Job,
     check_is_sweep,
     compose_job,
+    given_params,
     note_refusals,
     opened_sweep,
     print_list,
@@ -42,7 +43,7 @@ class GridSweeper(Sweeper):
         self, max_batch_size: int | None, params: dict[str, str] | None, settings: list[list[str]] | None
     ) -> None:
         self.max_batch_size = max_batch_size
-        self.params = params or {}
+        self.params = params
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -60,7 +61,7 @@ class GridSweeper(Sweeper):
             JobsFailedError: jobs failed.
         """
         check_is_sweep(self.config)
-        jobs = self._compose([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
+        jobs = self._compose([*given_params(self.params), *arguments])
         if all(job.fault is not None for job in jobs):
             assert jobs[0].fault is not None
             raise jobs[0].fault
@@ -78,6 +79,12 @@ class GridSweeper(Sweeper):
         """The jobs, each with its folder, or with the fault of its config."""
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        for override in overrides:
+            if override.is_interval_sweep():
+                raise ValueError(
+                    f"{override.input_line}: an interval has no combinations; give values, as in 1e-3,1e-2, or let a "
+                    "study search it by hydra/sweeper=optuna"
+                )
         (combinations,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         settings = checked_settings(self.settings)
         jobs = with_settings(settings, combinations, self.config)

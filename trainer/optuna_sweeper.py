@@ -18,6 +18,7 @@ from trainer.sweep_jobs import (
     Job,
     check_is_sweep,
     compose_job,
+    given_params,
     note_refusals,
     opened_sweep,
     print_list,
@@ -36,7 +37,7 @@ class OptunaSweeper(Sweeper):
     """A study in which each job is a trial of the same number; what it came to is told once it has ended."""
 
     def __init__(self, params: dict[str, str] | None, settings: Any = None, **of_study: Any) -> None:
-        self.params = params or {}
+        self.params = params
         self.settings = settings
         self.of_study = of_study
 
@@ -60,7 +61,7 @@ class OptunaSweeper(Sweeper):
         from trainer.study.summary import summarize
 
         settings = self._read_settings()
-        space = self._read_space([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
+        space = self._read_space([*given_params(self.params), *arguments])
         direction = direction_of(self._sound_examples(space), settings.direction)
         for sentence in space.advice(settings.n_trials):
             print(f"advice: {sentence}", flush=True)

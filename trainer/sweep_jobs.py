@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -70,6 +71,15 @@ def check_is_sweep(config: DictConfig) -> None:
     """Raises ValueError where going on with a single run was asked for."""
     if config.resume is not None:
         raise ValueError(f"resume={config.resume} goes on with one run; leave out -m")
+
+
+def given_params(params: Any) -> list[str]:
+    """hydra.sweeper.params as overrides; raises ValueError where it holds no keys."""
+    if params is not None and not isinstance(params, Mapping):
+        raise ValueError(
+            f"hydra.sweeper.params={params}: expected keys with their values, such as '{{seed: \"1,2,3\"}}'"
+        )
+    return [f"{key}={values}" for key, values in (params or {}).items()]
 
 
 def compose_job(loader: ConfigLoader, config: DictConfig, number: int, overrides: list[str]) -> Job:
