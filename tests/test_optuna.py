@@ -1,6 +1,5 @@
 """Studies: searched spaces, pruned runs, cut and failed trials, and what is refused."""
 
-import json
 import re
 import shlex
 import signal
@@ -425,11 +424,12 @@ def test_the_mistake_is_told_as_promised(name: str, tmp_path: Path) -> None:
 def test_every_command_of_the_page_does_what_it_says(tmp_path: Path) -> None:
     commands = re.findall(r"^    python -m trainer (.+)$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(commands) == 4
+    tiny = [text for text in SHORT if text != "model.width=8"]  # which coordinates have not
     for command in commands:
-        typed = [re.sub(r"n_trials=\d+", "n_trials=2", text) for text in shlex.split(command)]
-        ended = run_main(
-            *typed, *(text for text in SHORT if "backbone" not in text or "model" not in command), folder=tmp_path
-        )
+        number = 3 if "sweep.resume=true" in command else 2
+        typed = [re.sub(r"n_trials=\d+", f"n_trials={number}", text) for text in shlex.split(command)]
+        ended = run_main(*typed, *tiny, "phases.finetune.epochs=1", folder=tmp_path)
         assert ended.code == 0, ended.err
-    for record in tmp_path.glob("multirun/*/*/optimization_results.yaml"):
-        assert json.loads(json.dumps(yaml.safe_load(record.read_text())))["trials"]["failed"] == 0
+    results = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("multirun/*/*/optimization_results.yaml")]
+    assert sorted(sum(one["trials"].values()) for one in results) == [2, 2, 3]
+    assert [one["trials"]["failed"] for one in results] == [0, 0, 0]
