@@ -260,7 +260,7 @@ def test_a_pruned_run_is_whole_so_far_and_goes_on_to_what_it_would_have_been(tmp
 
 
 def test_a_study_killed_in_a_trial_goes_on_and_equals_an_uncut_one(tmp_path: Path) -> None:
-    settings = (*STUDY, RATE, "seed=1", *EAGER, "hydra.sweeper.n_trials=5", "hydra.sweeper.startup_trials=2")
+    settings = (*STUDY, RATE, "seed=1", *EAGER, "hydra.sweeper.n_trials=4", "hydra.sweeper.startup_trials=2")
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     cut.mkdir(), whole.mkdir()
     process = start_command(*settings, folder=cut)
@@ -278,7 +278,7 @@ def test_a_study_killed_in_a_trial_goes_on_and_equals_an_uncut_one(tmp_path: Pat
     assert (resumed.code, uncut.code) == (0, 0), resumed.err + uncut.err
     assert content(job_of(sweep_of(cut), 0).path) == before
     assert told_of(sweep_of(cut)) == told_of(sweep_of(whole))
-    assert listed(resumed)[:5] == listed(uncut)[:5]
+    assert listed(resumed)[:4] == listed(uncut)[:4]
     check_whole_study(uncut, sweep_of(whole))
     check_more_trials(settings, whole)
 
@@ -286,7 +286,7 @@ def test_a_study_killed_in_a_trial_goes_on_and_equals_an_uncut_one(tmp_path: Pat
 def check_whole_study(ended: Ended, sweep: Path) -> None:
     """What an ended study tells and leaves."""
     trials = trials_of(sweep)
-    states = states_of(sweep, 5)
+    states = states_of(sweep, 4)
     assert states[0] == FINISHED
     assert PRUNED in states
     assert [state is TrialState.PRUNED for state, *_ in told_of(sweep)] == [state == PRUNED for state in states]
@@ -304,10 +304,10 @@ def check_whole_study(ended: Ended, sweep: Path) -> None:
     table = pd.read_csv(sweep / "sweep.csv")
     assert list(table["status"]) == states
     assert list(table["scheduler.max_lr"]) == pytest.approx([trial.params["scheduler.max_lr"] for trial in trials])
-    assert list(table["value"]) == pytest.approx([outcome_of(sweep, number).value for number in range(5)])
+    assert list(table["value"]) == pytest.approx([outcome_of(sweep, number).value for number in range(4)])
 
     results = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
-    finished = {number: outcome_of(sweep, number).value for number in range(5) if states[number] == FINISHED}
+    finished = {number: outcome_of(sweep, number).value for number in range(4) if states[number] == FINISHED}
     best = min(finished, key=lambda number: finished[number] or 0.0)
     assert (results["best_trial"], results["best_value"]) == (best, finished[best])
     assert results["trials"] == {"finished": states.count(FINISHED), "pruned": states.count(PRUNED), "failed": 0}
@@ -323,18 +323,18 @@ def check_whole_study(ended: Ended, sweep: Path) -> None:
 def check_more_trials(settings: tuple[str, ...], folder: Path) -> None:
     """An ended study, with a pruned trial run to its end by hand, is given one trial more."""
     sweep = sweep_of(folder)
-    pruned = states_of(sweep, 5).index(PRUNED)
+    pruned = states_of(sweep, 4).index(PRUNED)
     assert run_main(f"resume={job_of(sweep, pruned).path}", folder=folder).code == 0
     assert outcome_of(sweep, pruned).state == FINISHED
     before = told_of(sweep)
-    more = [text if "n_trials" not in text else "hydra.sweeper.n_trials=6" for text in settings]
+    more = [text if "n_trials" not in text else "hydra.sweeper.n_trials=5" for text in settings]
     ended = run_main(*more, "sweep.resume=true", folder=folder)
     assert ended.code == 0, ended.err
     now = told_of(sweep)
-    assert len(now) == 6
+    assert len(now) == 5
     assert now[pruned][0] is TrialState.COMPLETE
     assert now[pruned][3] == outcome_of(sweep, pruned).value
-    assert [trial for place, trial in enumerate(now[:5]) if place != pruned] == [
+    assert [trial for place, trial in enumerate(now[:4]) if place != pruned] == [
         trial for place, trial in enumerate(before) if place != pruned
     ]
 
