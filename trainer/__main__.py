@@ -29,13 +29,15 @@ from trainer.distributed.launch import (
 )
 from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
-from trainer.grid_sweeper import JobsFailedError, register_sweeper
+from trainer.grid_sweeper import register_sweeper
 from trainer.launched_job import forget_plugin_configs
 from trainer.output_dirs import register_output_dirs
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
-from trainer.stopping import Stopped, StopRequest
+from trainer.stopping import Pruned, Stopped, StopRequest
+from trainer.study.pruning import study_of_job
 from trainer.sweep import FINISHED, JobRecord, sweep_command, without_resume
+from trainer.sweep_jobs import JobsFailedError
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +116,17 @@ def _run_in_sweep(composed: DictConfig, run_dir: RunDir) -> float:
     try:
         with request.listening(), locked(run_dir):
             job.note_begun(overrides)
+            request.pruning = study_of_job(HydraConfig.get())
             if begun:
                 value = _train(_resumed_config(run_dir, []), run_dir, [], request)
             else:
                 value = _train(composed, run_dir, overrides, request)
             job.note_finished(overrides, value)
             return value
+    except Pruned as pruned:
+        log.info("%s is %s; its weights and its checkpoint are kept", run_dir.path.name, pruned)
+        job.note_pruned(overrides, pruned.value)
+        return pruned.value
     except RunInUseError:
         raise
     except FAULTS as error:

@@ -17,7 +17,7 @@ from trainer.range_test.run import check_found, run_range_test
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir
 from trainer.state import TrainState
-from trainer.stopping import Stopped
+from trainer.stopping import Pruned, Stopped
 from trainer.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -25,10 +25,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def saved_when_stopped(state: TrainState, training: Training) -> Iterator[None]:
-    """Waits with a first request to stop for the end of an update, and then saves."""
+    """Waits with a first request to stop for the end of an update, and then saves; saves what is pruned."""
     try:
         with training.request.patient():
             yield
+    except Pruned:
+        training.saver.save(state)
+        raise
     except Stopped as stopped:
         if not stopped.at_once:
             training.saver.save(state)

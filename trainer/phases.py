@@ -22,7 +22,7 @@ from trainer.schedules import Schedule
 from trainer.selection import epochs_since_best
 from trainer.snapshots import ends_cycle
 from trainer.state import TrainState
-from trainer.stopping import StopRequest
+from trainer.stopping import Pruned, StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ def run_phase(phase: Phase, state: TrainState, training: Training, *, steps_afte
     Raises:
         TrainingError: a loss or gradient is not finite.
         Stopped: it was asked for; the state is that after a whole update.
+        Pruned: the study that the run belongs to has no use for the rest of it; the state is that after an epoch.
     """
     before = fingerprint(state.backbone) if phase.frozen else None
     batches = training.data.training_batches(
@@ -126,6 +127,7 @@ def run_phase(phase: Phase, state: TrainState, training: Training, *, steps_afte
         _train_epoch(phase, state, training, batches, steps_after)
         _judge_epoch(phase, state, training)
         over = _is_over(phase, state, training)
+        _tell_study(state, training, goes_on=not over or steps_after > 0)
         if over:
             training.saver.save(state)
         else:
@@ -204,6 +206,16 @@ def _judge_epoch(phase: Phase, state: TrainState, training: Training) -> None:
         training.saver.keep_weights(training.saver.run_dir.best_weights, state.evaluated_model)
     training.logs.metrics.append(row)
     log.info("%-16s %s%s", title, task.summary(measured), "  (best)" if best else "")
+
+
+def _tell_study(state: TrainState, training: Training, *, goes_on: bool) -> None:
+    """Raises Pruned where the study that the run belongs to, if any, has no use for what is left of it."""
+    pruning = training.request.pruning
+    if pruning is None:
+        return
+    hopeless = pruning.report(state.epochs_done, state.monitors[-1], training.rule.task.monitor_mode)
+    if hopeless and goes_on:
+        raise Pruned(state.epochs_done, state.best_value)
 
 
 def _epoch(state: TrainState) -> int:

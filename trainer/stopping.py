@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, taken where its state is whole."""
+"""What ends a run before its plan does: signals, taken where its state is whole, and the study of a sweep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 STDERR = 2
@@ -24,6 +24,25 @@ class Stopped(KeyboardInterrupt):
         self.at_once = at_once
 
 
+class Pruned(Exception):  # noqa: N818, which is how the run ends, and no error
+    """The study of a sweep has seen enough of the run. `value`: the best of the monitored metric so far."""
+
+    def __init__(self, epoch: int, value: float) -> None:
+        super().__init__(f"pruned after epoch {epoch}, at {value:.6g}")
+        self.value = value
+
+
+class Pruning(Protocol):
+    """The study of a sweep, as one of its runs knows it."""
+
+    def report(self, epoch: int, value: float, mode: str) -> bool:
+        """Take in the validation after an epoch (counted from 1 over the run); whether the run is not worth the rest.
+
+        Raises:
+            ValueError: the study looks for the other end of the metric than `mode` (min or max).
+        """
+
+
 class StopRequest:
     """What was asked by SIGTERM or Ctrl-C; without `listening`, nothing ever is.
 
@@ -32,6 +51,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.agree: Callable[[int], int] | None = None  # of several processes: the largest number that one of them has
+        self.pruning: Pruning | None = None  # of a run in a study
         self._signum: int | None = None
         self._patient = False
         self._ignoring = False

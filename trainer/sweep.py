@@ -23,14 +23,14 @@ from trainer.sweep_table import RECORD, note_in_table
 ROOT = Path("multirun")
 MAX_LISTED = 5
 
-BEGUN, FINISHED, FAILED = "begun", "finished", "failed"
+BEGUN, FINISHED, PRUNED, FAILED = "begun", "finished", "pruned", "failed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a job came to so far."""
 
-    state: str  # BEGUN, FINISHED or FAILED
+    state: str  # BEGUN, FINISHED, PRUNED or FAILED
     overrides: list[str]
     value: float | None = None  # the best of the monitored metric; None where it is not a number
     reason: str | None = None  # of a failure
@@ -62,8 +62,10 @@ class JobRecord:
         self._write(Outcome(state=BEGUN, overrides=overrides))
 
     def note_finished(self, overrides: list[str], value: float) -> None:
-        self._write(Outcome(state=FINISHED, overrides=overrides, value=value if math.isfinite(value) else None))
-        note_in_table(self.path.parent)
+        self._note_value(FINISHED, overrides, value)
+
+    def note_pruned(self, overrides: list[str], value: float) -> None:
+        self._note_value(PRUNED, overrides, value)
 
     def note_failure(self, overrides: list[str], reason: str, exit_code: int) -> None:
         with suppress(OSError):  # a full disk; the sweep tells it at its end
@@ -76,6 +78,10 @@ class JobRecord:
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
 
+    def _note_value(self, state: str, overrides: list[str], value: float) -> None:
+        self._write(Outcome(state=state, overrides=overrides, value=value if math.isfinite(value) else None))
+        note_in_table(self.path.parent)
+
     def _write(self, outcome: Outcome) -> None:
         write_json(self.path, {key: value for key, value in asdict(outcome).items() if value is not None})
 
@@ -86,9 +92,13 @@ def without_resume(overrides: Iterable[str]) -> list[str]:
 
 
 def typed_for(overrides: Any) -> list[str]:
-    """What of Hydra's record of a command (hydra.overrides) decides which jobs it has, in which order."""
+    """What of Hydra's record of a command (hydra.overrides) decides which jobs it has, in which order.
+
+    How many trials a study has is not of it: a study may be given more.
+    """
     typed: Any = OmegaConf.to_container(overrides, resolve=False)  # ${...} as they stand
-    of_sweeper = [text for text in typed["hydra"] if text.lstrip("+").startswith(("hydra.sweeper", "hydra/sweeper"))]
+    given = [text for text in typed["hydra"] if text.lstrip("+").startswith(("hydra.sweeper", "hydra/sweeper"))]
+    of_sweeper = [text for text in given if not text.lstrip("+").startswith("hydra.sweeper.n_trials=")]
     return [*of_sweeper, *without_resume(typed["task"])]
 
 
@@ -139,7 +149,7 @@ def shown_state(outcome: Outcome | None) -> str:
         return f"failed: {outcome.reason}"
     if outcome.state == BEGUN:
         return "cut"
-    return "finished" if outcome.value is None else f"finished {outcome.value:.6g}"
+    return outcome.state if outcome.value is None else f"{outcome.state} {outcome.value:.6g}"
 
 
 def _record(folder: Path) -> DictConfig:

@@ -26,7 +26,7 @@ from trainer.run_dir import RunDir, write_text
 TABLE = "sweep.csv"
 LOCK = ".table_lock"
 RECORD = "multirun.yaml"  # the config of the whole sweep; Hydra's name for it
-ENDED = ("finished", "failed")  # states of job.json
+ENDED = ("finished", "pruned", "failed")  # states of job.json
 DEEPEST = 3  # folders of a job below its sweep, where hydra.sweep.subdir has slashes
 COLUMNS = ("job", "folder", "status")  # then the swept keys
 RESULT_COLUMNS = ("monitor", "value", "seconds", "updates", "best_epoch", "reason")
