@@ -22,7 +22,7 @@ from trainer.fault_message import fault_message
 from trainer.run_dir import RunDir, write_text
 from trainer.run_lock import locked
 from trainer.stopping import StopRequest
-from trainer.sweep import FAILED, FINISHED, JobRecord, Outcome, check_started_by, shown_state, typed_for
+from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, check_started_by, shown_state, typed_for
 from trainer.sweep_table import RECORD, write_sweep_table
 
 
@@ -118,22 +118,19 @@ def note_refusals(sweep: Path, jobs: Sequence[Job]) -> None:
 
 
 def sum_up(sweep: Path, jobs: Sequence[Job]) -> None:
-    """Complete sweep.csv, and compare the jobs where two or more came to a number and one did so since the last time.
+    """Complete sweep.csv, and write the page of the sweep where a job has ended since the last time.
 
     Whatever goes wrong here is told, and ends nothing: the jobs are what counts.
     """
     try:
         write_sweep_table(sweep)
-        outcomes = [(job, job.outcome(sweep)) for job in jobs]
-        finished = [
-            job for job, ended in outcomes if ended is not None and ended.state == FINISHED and ended.value is not None
-        ]
+        ended = [job for job in jobs if (found := job.outcome(sweep)) is not None and found.state != BEGUN]
         page = sweep / "compare.html"
-        if len(finished) < 2 or (page.exists() and all(_written(sweep, job) < _modified(page) for job in finished)):
+        if not ended or (page.exists() and all(_written(sweep, job) < _modified(page) for job in ended)):
             return
-        from trainer.comparison.compare import compare_runs  # imports pandas and matplotlib
+        from trainer.comparison.compare import sum_up_sweep  # imports pandas and matplotlib
 
-        compare_runs([sweep], sweep, target=None)
+        sum_up_sweep(sweep)
     except Exception as error:
         print(f"the jobs are not compared: {reason_of(error)}", flush=True)
 
