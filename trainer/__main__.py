@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.arguments import check_arguments
-from trainer.command_line import resume_command, without_resume_of
+from trainer.command_line import override, resume_command, without_resume_of
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
 from trainer.distributed.launch import (
@@ -31,6 +31,7 @@ from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.grid_sweeper import JobsFailedError, register_sweeper
 from trainer.output_dirs import register_output_dirs
+from trainer.parts import check_parts_known, load_parts
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
 from trainer.stopping import Stopped, StopRequest
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 register_output_dirs()
 register_sweeper()
 register_schemas()
+load_parts()
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
@@ -154,6 +156,7 @@ def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
     """The config the run was started with, under the overrides that it may be resumed with."""
     saved = asked = read_config(run_dir.config)
     environment = run_dir.read_environment()
+    check_parts_known(saved, environment, override("resume", str(run_dir.home)))
     if os.path.isdir(environment["folder"]):
         os.chdir(environment["folder"])  # relative paths mean what they meant when the run began
     overrides = without_resume_of(typed)

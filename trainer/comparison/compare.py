@@ -14,7 +14,7 @@ from rich.text import Text
 
 import trainer
 from data.errors import one_line
-from trainer.command_line import override
+from trainer.command_line import override, verb_command
 from trainer.comparison.answer import as_frame, notes, table, target_table, verdict
 from trainer.comparison.pictures import draw_pictures
 from trainer.comparison.runs import LeftOut, check_comparable, find_runs
@@ -100,7 +100,7 @@ def compare_command(folders: Sequence[Path]) -> str:
     """What makes the comparison again."""
     named = [override("runs", str(folder)).removeprefix("runs=") for folder in folders]
     runs = named[0] if len(named) == 1 else f"[{','.join(named)}]"
-    return f"python -m trainer.compare {shlex.quote(f'runs={runs}')}"
+    return f"{verb_command('compare')} {shlex.quote(f'runs={runs}')}"
 
 
 def _print(comparison: Comparison, left_out: Sequence[LeftOut], out: Path) -> None:
