@@ -31,7 +31,7 @@ from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.grid_sweeper import JobsFailedError, register_sweeper
 from trainer.output_dirs import register_output_dirs
-from trainer.parts import check_parts_known, load_parts
+from trainer.parts import check_parts_known, load_parts, told_parts
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
 from trainer.stopping import Stopped, StopRequest
@@ -44,6 +44,7 @@ register_output_dirs()
 register_sweeper()
 register_schemas()
 load_parts()
+OmegaConf.register_new_resolver("own_parts", told_parts, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")

@@ -31,6 +31,7 @@ from trainer.config.schemas import SCHEMAS, known_keys
 from trainer.config.tasks import TaskConfig
 
 VERBS = ("check", "compare", "convert", "evaluate", "export", "predict")
+IMPORTED = "own_parts_of_"  # how the module of a script is called that was imported for its parts
 BACKBONE = "backbone"  # no group of Hydra's: a value of model.backbone
 
 # What the classes of a group must be.
@@ -92,7 +93,7 @@ def part(**choice: str) -> Callable[[Part], Part]:
     frame = inspect.currentframe()
     caller = None if frame is None else frame.f_back
     assert caller is not None
-    file, line = caller.f_code.co_filename, caller.f_lineno
+    file, line = os.path.abspath(caller.f_code.co_filename), caller.f_lineno
     in_script = caller.f_globals.get("__name__") == "__main__" and "__file__" in caller.f_globals
 
     def register(given: Part) -> Part:
@@ -113,10 +114,16 @@ def part(**choice: str) -> Callable[[Part], Part]:
 def main() -> None:
     """The command `python my_script.py key=value ...`: `python -m trainer`, with the script's own parts.
 
-    With the name of a verb first, such as `python my_script.py predict run=DIR images=DIR`, it is that verb.
+    With the name of a verb first, such as `python my_script.py predict run=DIR images=DIR`, it is that verb. Where
+    another process imports the script for its parts (workers, jobs of a sweep), it does nothing.
     """
+    frame = inspect.currentframe()
+    caller = "" if frame is None or frame.f_back is None else str(frame.f_back.f_globals.get("__name__"))
+    if caller == "__mp_main__" or caller.startswith(IMPORTED):
+        return
     os.environ[SCRIPT] = _script()
-    verb = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in VERBS else None
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    verb = first if first in VERBS and importlib.util.find_spec(f"trainer.{first}") else None
     if verb is not None:
         del sys.argv[1]
     # Imported here, because Hydra is set up as they are.
@@ -126,12 +133,12 @@ def main() -> None:
 def load_parts() -> None:
     """In a process that a sweep's launcher started: register the parts of the script whose main() started the sweep."""
     script = os.environ.get(SCRIPT)
-    if script is None or any(origin.file == script for origin in OWN.values()):
+    if script is None or script == _script() or any(origin.file == script for origin in OWN.values()):
         return
     if not script.endswith(".py"):
         importlib.import_module(script)
         return
-    name = f"own_parts_{Path(script).stem}"
+    name = f"{IMPORTED}{Path(script).stem}"
     if name in sys.modules or not os.path.isfile(script):
         return
     spec = importlib.util.spec_from_file_location(name, script)
@@ -156,6 +163,14 @@ def own_choices(config: Any) -> list[str]:
 def registered() -> dict[str, str]:
     """Every own part, such as model=mine, with its file and line."""
     return {f"{group}={name}": str(origin) for (group, name), origin in OWN.items()}
+
+
+def told_parts() -> str:
+    """Lines for --help: the own parts, and where they come from; without any, where to read of them."""
+    shown = [f"{choice} ({origin})" for choice, origin in registered().items()]
+    return (
+        "\n".join(shown) or "none here; a class in a script of yours makes one (docs/own_schedule.md, own_head.md, ...)"
+    )
 
 
 def check_parts_known(config: Any, environment: dict[str, Any], command: str) -> None:
