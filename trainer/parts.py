@@ -258,7 +258,14 @@ def _register(group: str, name: str, given: type) -> None:
     if "__dataclass_fields__" not in vars(given):
         dataclass(kw_only=True)(given)
     assert is_dataclass(given)
-    OmegaConf.structured(given)  # raises for types that the command line can't give
+    try:
+        OmegaConf.structured(given)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{given.__name__} has a field that the command line can't give ({reason}); a field is bool, int, float, "
+            "str, a list of these, another dataclass, or Any"
+        ) from None
     values: dict[str, Any] = {"kind": name}
     usual = _usual_values(group, given)
     for field in fields(given):
