@@ -43,7 +43,7 @@ def read_image_rows(
     image_names = read_words(cells, IMAGE_COLUMNS, "Give every row an image, or delete the row.") or []
     split, group = _read_split(cells), read_groups(cells, image_names, group_pattern)
     if split is not None and group is not None:
-        _check_groups_apart(cells, split, group)
+        check_groups_apart(cells.path, cells.lines, split, group)
     places = [cells.at(i, image_column) for i in range(len(image_names))]
     finder = ImageFinder(cells.path, None if root is None else Path(root), allow_outside_root=allow_outside_root)
     images = finder.find(places, image_names)
@@ -96,16 +96,17 @@ def _read_split(cells: Cells) -> list[str] | None:
     return [SPLIT_WORDS[word.lower()] for word in words]
 
 
-def _check_groups_apart(cells: Cells, split: list[str], group: list[str]) -> None:
+def check_groups_apart(path: Path, lines: list[int], split: list[str], group: list[str]) -> None:
+    """Raises DataError for groups with rows in more than one split."""
     first: dict[str, int] = {}
     faults: dict[str, str] = {}
     for i, name in enumerate(group):
         j = first.setdefault(name, i)
         if split[i] != split[j]:
-            where = f"line {cells.lines[j]} ({split[j]}) and line {cells.lines[i]} ({split[i]})"
+            where = f"line {lines[j]} ({split[j]}) and line {lines[i]} ({split[i]})"
             faults.setdefault(name, f"group {quoted(name)} is on both sides of the split, {where}")
     if faults:
-        raise DataError.listing(cells.path, list(faults.values()), "Keep all rows of a group in one split.")
+        raise DataError.listing(path, list(faults.values()), "Keep all rows of a group in one split.")
 
 
 def _check_images_differ(

@@ -88,7 +88,7 @@ def csv_label_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
-    _check_trained(labels, splits, origin="data.label")
+    check_trained(labels, splits, origin="data.label")
     read = read_covariates(cells, covariates, splits == "train", missing_covariate)
     sizes = read_sizes(cells.path, cells.lines, rows.images)
     keep_splits(splits_file, rows.image_names, splits)
@@ -127,7 +127,7 @@ def folder_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
-    _check_trained(tree.labels, splits, origin="the names of the class folders")
+    check_trained(tree.labels, splits, origin="the names of the class folders")
     keep_splits(splits_file, tree.image_names, splits)
     return LabelRecords(
         image_names=tree.image_names,
@@ -178,7 +178,7 @@ def phantom_label_records(
         test_fraction=test_fraction,
         seed=split_seed,
     )
-    _check_trained(labels, splits, origin="data.num_images")
+    check_trained(labels, splits, origin="data.num_images")
     advice = "Draw more images (data.num_images), or take another data.split_seed."
     read = read_covariates(table, covariates, splits == "train", "error", advice=advice)
     keep_splits(splits_file, names, splits)
@@ -208,7 +208,8 @@ def phantom_table(phantoms: Sequence[PhantomSample]) -> Cells:
     )
 
 
-def _check_trained(labels: Labels, splits: np.ndarray, *, origin: str) -> None:
+def check_trained(labels: Labels, splits: np.ndarray, *, origin: str) -> None:
+    """Raises DataError where the training split has nothing to learn from."""
     if labels.class_names is None:
         check_numbers_vary(labels, splits, origin=origin)
     else:

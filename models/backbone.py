@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.own_backbones import OWN_BACKBONES
 from models.timm_import import timm
 from models.weights import first_line, load_weights
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ROUND = 128  # px
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,18 @@ class Backbone(nn.Module):
 
     mean: Tensor
     std: Tensor
+    net: nn.Module
 
     def __init__(self, name: str, weights: str, input_size: tuple[int, int]) -> None:
         super().__init__()
         check_name(name)
+        if name in OWN_BACKBONES:
+            self.net, self.levels = create_own(name, weights, input_size)
+            self.channels_are_last = False
+            register_normalisation(self, normalisation_of(self.net))
+            return
         net = create_features(name, weights, input_size)
-        self.net: nn.Module = net
+        self.net = net
         # Swin and its kin keep the channels last.
         self.channels_are_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
         self.levels = [
@@ -44,12 +55,14 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         normalised = (images.float() - self.mean) / self.std
-        features: list[Tensor] = self.net(normalised)
+        features = as_maps(self.net(normalised))
         return [level.permute(0, 3, 1, 2) for level in features] if self.channels_are_last else features
 
 
 def check_name(name: str) -> None:
     """Raises ValueError with the nearest names where timm knows no such model, with the tags where no such tag."""
+    if name in OWN_BACKBONES:
+        return
     architecture, dot, _ = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture.lower(), timm.list_models(), n=4, cutoff=0.5)
@@ -81,6 +94,47 @@ def create_features(name: str, weights: str, input_size: tuple[int, int]) -> Any
         try_out(net, input_size)
     load_weights(net, name, weights, options)
     return net
+
+
+def create_own(name: str, weights: str, input_size: tuple[int, int]) -> tuple[nn.Module, list[FeatureLevel]]:
+    """A user's own backbone, filled with `weights` (none or a file), and its levels as they show when it is tried out.
+
+    Raises:
+        ValueError: it gives no feature maps for such an input, or the weights are of another model.
+    """
+    net = OWN_BACKBONES[name]()
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"model.backbone={name} makes a {type(net).__name__}, expected an nn.Module")
+    with refused_inputs_explained(name, input_size):
+        levels = _levels(net, input_size)
+    load_weights(net, name, weights, {})
+    return net, levels
+
+
+def as_maps(answer: Any) -> list[Tensor]:
+    """What a backbone answers, as the list of its feature maps; raises ValueError where it is none."""
+    maps = [answer] if isinstance(answer, Tensor) else list(answer)
+    if not maps or not all(isinstance(level, Tensor) and level.dim() == 4 for level in maps):
+        shapes = [tuple(getattr(level, "shape", ())) for level in maps]
+        raise ValueError(f"it must give feature maps (N, C, h, w), finest first, but gives {shapes}")
+    return maps
+
+
+def normalisation_of(net: nn.Module) -> dict[str, Any]:
+    """mean and std, shares of the full range: the module's own attributes, else those of ImageNet."""
+    return {"mean": getattr(net, "mean", IMAGENET_MEAN), "std": getattr(net, "std", IMAGENET_STD)}
+
+
+def _levels(net: nn.Module, input_size: tuple[int, int]) -> list[FeatureLevel]:
+    """Strides show without rounding where they divide the input, so one of round sides is tried first."""
+    given = as_maps(try_out(net, input_size))
+    size, maps = input_size, given
+    with suppress(RuntimeError, ValueError, AssertionError):  # of a net that takes this one size alone
+        round_size = (ROUND * -(-input_size[0] // ROUND), ROUND * -(-input_size[1] // ROUND))
+        size, maps = round_size, as_maps(try_out(net, round_size))
+    if any(fine.shape[2] < coarse.shape[2] for fine, coarse in pairwise(given)):
+        raise ValueError(f"its maps must come finest first, but have heights {[level.shape[2] for level in given]}")
+    return [FeatureLevel(level.shape[1], round(size[0] / level.shape[2])) for level in maps]
 
 
 def size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:

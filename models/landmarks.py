@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbone import Backbone
+from models.backbone import Backbone, FeatureLevel, try_out
 from models.decoders import DECODERS
 from models.heatmaps import expected_distance, local_expectation, parabola_peak, to_cells, to_pixels
 from models.precision import full_precision
@@ -17,6 +18,8 @@ from models.precision import full_precision
 # Cells around a map's peak that are looked at: while training the whole peak (4 sigma of the default target), so that
 # the expectation is unbiased; to decode only its top, which is exact for any radius and least disturbed by the tails.
 EXPECTATION_RADIUS, TOP_RADIUS = 6, 2
+
+DecoderBuilder = Callable[[Sequence[FeatureLevel]], nn.Module]
 
 
 @dataclass
@@ -145,23 +148,29 @@ def build_heatmap_model(
     weights: str,
     num_landmarks: int,
     input_size: tuple[int, int],
-    decoder: str,
+    decoder: str | DecoderBuilder,
     stride: int,
     width: int,
     dropout: float,
     activation: str,
     refinement: bool,
 ) -> LandmarkModel:
+    """Raises ValueError where a decoder of a user's own gives other maps than `width` and `stride` say."""
     body = Backbone(backbone, weights, input_size)
+    if isinstance(decoder, str):
+        decode: nn.Module = DECODERS[decoder](body.levels, stride=stride, width=width)
+    else:
+        decode = decoder(body.levels)
+        _check_maps(decode, try_out(body, input_size), (width, input_size[0] // stride, input_size[1] // stride))
     head = HeatmapHead(
-        DECODERS[decoder](body.levels, stride=stride, width=width),
+        decode,
         num_landmarks=num_landmarks,
         width=width,
         stride=stride,
         dropout=dropout,
         activation=activation,
     )
-    return LandmarkModel(body, LandmarkHead(head, _refinement(body, num_landmarks, input_size, refinement)))
+    return LandmarkModel(body, LandmarkHead(head, build_refinement(body, num_landmarks, input_size, refinement)))
 
 
 def build_coordinate_model(
@@ -182,10 +191,24 @@ def build_coordinate_model(
         hidden=hidden,
         dropout=dropout,
     )
-    return LandmarkModel(body, LandmarkHead(head, _refinement(body, len(mean_shape), input_size, refinement)))
+    return LandmarkModel(body, LandmarkHead(head, build_refinement(body, len(mean_shape), input_size, refinement)))
 
 
-def _refinement(body: Backbone, num_landmarks: int, input_size: tuple[int, int], wanted: bool) -> Refinement | None:
+def _check_maps(decoder: nn.Module, features: list[Tensor], expected: tuple[int, ...]) -> None:
+    decoder.eval()
+    with torch.no_grad():
+        maps = decoder(features)
+    decoder.train()
+    if tuple(maps.shape[1:]) != expected:
+        raise ValueError(
+            f"{type(decoder).__name__} gives maps of shape {tuple(maps.shape[1:])}, expected {expected}: "
+            "model.width, then the input's height and width by model.stride"
+        )
+
+
+def build_refinement(
+    body: Backbone, num_landmarks: int, input_size: tuple[int, int], wanted: bool
+) -> Refinement | None:
     if not wanted:
         return None
     return Refinement(body.levels[-1].channels, num_landmarks=num_landmarks, input_size=input_size)

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from models.backbone import (
+    as_maps,
     check_name,
     check_patches,
+    create_own,
+    normalisation_of,
     refused_inputs_explained,
     register_normalisation,
     size_options,
     try_out,
 )
+from models.own_backbones import OWN_BACKBONES
 from models.timm_import import timm
 from models.weights import load_weights
 
@@ -31,12 +35,20 @@ class Trunk(nn.Module):
 
     mean: Tensor
     std: Tensor
+    net: nn.Module
 
     def __init__(self, name: str, weights: str, input_size: tuple[int, int]) -> None:
         super().__init__()
         check_name(name)
+        if name in OWN_BACKBONES:
+            self.net, levels = create_own(name, weights, input_size)
+            self.channels_are_last, self.prefix_tokens = False, 0
+            register_normalisation(self, normalisation_of(self.net))
+            last = as_maps(try_out(self.net, input_size))[-1]
+            self.channels, self.map_size = levels[-1].channels, (last.shape[2], last.shape[3])
+            return
         net = _create(name, weights, input_size)
-        self.net: nn.Module = net
+        self.net = net
         self.channels_are_last = getattr(net, "output_fmt", "NCHW") == "NHWC"
         self.prefix_tokens = _prefix_tokens(net)
         register_normalisation(self, net.pretrained_cfg)
@@ -48,7 +60,10 @@ class Trunk(nn.Module):
         normalised = (images.float() - self.mean) / self.std
         return self._as_map(self.net(normalised), (images.shape[-2], images.shape[-1]))
 
-    def _as_map(self, features: Tensor, input_size: tuple[int, int]) -> Tensor:
+    def _as_map(self, features: Any, input_size: tuple[int, int]) -> Tensor:
+        if not isinstance(features, Tensor):  # the maps of a user's own backbone
+            last: Tensor = features[-1]
+            return last
         if features.dim() == 2:
             return features[:, :, None, None]
         if features.dim() == 3:

@@ -17,6 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from models.own_backbones import OWN_BACKBONES
 from models.timm_import import timm
 
 BUNDLED_MODEL = "tf_efficientnet_lite0"
@@ -31,7 +32,12 @@ log = logging.getLogger(__name__)
 
 
 def check_weights(name: str, source: str) -> None:
-    """Raises ValueError where `source` can't hold weights of timm model `name`, as far as shows without loading."""
+    """Raises ValueError where `source` can't hold weights of the model `name`, as far as shows without loading."""
+    if name in OWN_BACKBONES and source in ("bundled", "hub"):
+        raise ValueError(
+            f"model.weights={source} is for timm's models, and model.backbone={name} is your own; choose none, or the "
+            "path of a safetensors or state-dict file"
+        )
     if source == "bundled" and name.split(".")[0] != BUNDLED_MODEL:
         raise ValueError(
             f"model.weights=bundled is only for model.backbone={BUNDLED_MODEL}, not {name}; choose {CHOICES}"

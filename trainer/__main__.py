@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.arguments import check_arguments
-from trainer.command_line import resume_command, without_resume_of
+from trainer.command_line import override, resume_command, without_resume_of
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
 from trainer.distributed.launch import (
@@ -32,6 +32,8 @@ from trainer.fault_message import fault_message
 from trainer.grid_sweeper import register_sweeper
 from trainer.launched_job import forget_plugin_configs
 from trainer.output_dirs import register_output_dirs
+from trainer.own_script import load_parts
+from trainer.parts import check_parts_known, told_parts
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
 from trainer.stopping import Pruned, Stopped, StopRequest
@@ -46,6 +48,8 @@ register_output_dirs()
 register_sweeper()
 register_schemas()
 forget_plugin_configs()
+load_parts()
+OmegaConf.register_new_resolver("own_parts", told_parts, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
@@ -163,6 +167,7 @@ def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
     """The config the run was started with, under the overrides that it may be resumed with."""
     saved = asked = read_config(run_dir.config)
     environment = run_dir.read_environment()
+    check_parts_known(saved, environment, override("resume", str(run_dir.home)))
     if os.path.isdir(environment["folder"]):
         os.chdir(environment["folder"])  # relative paths mean what they meant when the run began
     overrides = without_resume_of(typed)

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+SCRIPT = "TRAINER_SCRIPT"  # set while a user's script is the command: its path, or the name of its module
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@?|\-]+")
 
 
@@ -21,9 +22,27 @@ def launcher() -> str:
     return f"torchrun --nnodes={int(count) // int(local_count)} --nproc-per-node={local_count}"
 
 
+def command(launched_by: str | None = None) -> str:
+    """What trains: python -m trainer, or the user's script that is the command in its place."""
+    script = os.environ.get(SCRIPT)
+    started = launched_by or launcher()
+    return f"{started} -m trainer" if script is None else own_command(script, started)
+
+
+def verb_command(verb: str) -> str:
+    """What else there is to run, such as python -m trainer.predict."""
+    script = os.environ.get(SCRIPT)
+    return f"python -m trainer.{verb}" if script is None else f"{own_command(script)} {verb}"
+
+
+def own_command(script: str, launched_by: str = "python") -> str:
+    """What runs a user's script; with `-m` where it was started by the name of its module."""
+    return f"{launched_by} {shlex.quote(script)}" if script.endswith(".py") else f"{launched_by} -m {script}"
+
+
 def resume_command(run_dir: Path) -> str:
     """What goes on with the run."""
-    return f"{launcher()} -m trainer {shlex.quote(override('resume', str(run_dir)))}"
+    return f"{command()} {shlex.quote(override('resume', str(run_dir)))}"
 
 
 def without_resume_of(overrides: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from hydra._internal.utils import get_args_parser  # the parser that hydra.main 
 from omegaconf import DictConfig
 
 from trainer.__main__ import fail
-from trainer.command_line import override
+from trainer.command_line import command, override
 from trainer.config.conversion import KEYS, ConvertConfig, to_convert_config
 from trainer.exit_codes import FAULTS
 from trainer.verb import run_verb
@@ -143,7 +143,7 @@ def _run_command(marked: MarkedImages, to: Path, images: Path | None) -> str:
             folder = folder / "images"
         if (folder / marked.image_names[0]).is_file():
             arguments.append(override("data.root", str(folder)))
-    return " ".join(["python -m trainer", *map(shlex.quote, arguments)])
+    return " ".join([command("python"), *map(shlex.quote, arguments)])
 
 
 def main() -> None:

@@ -12,15 +12,18 @@ from typing import Any
 
 import torch
 
-from trainer.command_line import launcher
+from trainer.command_line import SCRIPT, command
+from trainer.parts import registered
 
 PACKAGES = ("trainer", "torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "hydra-core")
 
 
 def describe_environment(overrides: list[str]) -> dict[str, Any]:
     return {
-        "command": f"{launcher()} -m trainer {shlex.join(overrides)}".rstrip(),
+        "command": f"{command()} {shlex.join(overrides)}".rstrip(),
         "overrides": overrides,
+        "script": os.environ.get(SCRIPT),  # of the user's, where it was the command
+        "own_parts": registered(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "folder": os.getcwd(),
         "python": platform.python_version(),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from trainer.command_line import override
+from trainer.command_line import override, verb_command
 from trainer.recipes import names_recipe
 
 MOST_STEPS = 3
@@ -90,7 +90,7 @@ def ways_to_use(folder: Path, results: Mapping[str, Any], config: Mapping[str, A
         return {}
     new_data = {"image_folder": "data.root=FOLDER", "phantom": "data.num_images=200 data.seed=1"}
     given = new_data.get(config["data"]["kind"], "data.table=new.csv")
-    evaluate = f"python -m trainer.evaluate {shlex.quote(override('run', str(folder)))} {given}"
+    evaluate = f"{verb_command('evaluate')} {shlex.quote(override('run', str(folder)))} {given}"
     return {**results.get("commands", {}), "evaluate on other images": evaluate}
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from trainer.candidates import find_candidates, winner
 from trainer.checkpoint import copied_weights
-from trainer.command_line import override, resume_command
+from trainer.command_line import override, resume_command, verb_command
 from trainer.console import console
 from trainer.loop import UpdateRule
 from trainer.phases import Phase
@@ -113,7 +113,7 @@ def write_outcome(
         ],
         "warnings": warnings,
         "commands": {
-            "predict": f"python -m trainer.predict {override('run', str(run_dir.path))} images=FOLDER",
+            "predict": f"{verb_command('predict')} {override('run', str(run_dir.path))} images=FOLDER",
             "resume": resume_command(run_dir.path),
         },
         "environment": run_dir.read_environment(),

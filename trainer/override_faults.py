@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
+from trainer.command_line import command
 from trainer.config.schemas import SCHEMAS, known_keys, nearest_keys, takes_list, takes_text
 
 _KEY = re.compile(r"[~+]{0,2}[A-Za-z_$][\w$./@-]*", re.ASCII)
@@ -37,7 +38,7 @@ def told_unreadable(override: str, arguments: Sequence[str]) -> str:
 def told_ambiguous(override: str) -> str:
     """Of several values, or a sweep, in a single run."""
     key, _, value = override.partition("=")
-    ways = [f"to run each of them add -m: python -m trainer -m {shlex.quote(override)}"]
+    ways = [f"to run each of them add -m: {command('python')} -m {shlex.quote(override)}"]
     if takes_list(key.lstrip("+")):
         ways.insert(0, f"for a list write {shlex.quote(f'{key}=[{value}]')}")
     if takes_text(key.lstrip("+")):

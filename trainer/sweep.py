@@ -17,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trainer.command_line import command
 from trainer.run_dir import write_json
 from trainer.sweep_table import RECORD, note_in_table
 
@@ -136,10 +137,11 @@ def check_started_by(folder: Path, typed: list[str]) -> None:
 
 
 def sweep_command(arguments: list[str]) -> str:
-    """What goes on with the sweep that these arguments of `python -m trainer` started."""
+    """What goes on with the sweep that these arguments started."""
     kept = without_resume(arguments)
     last = max((place for place, text in enumerate(kept) if "=" in text and not text.startswith("-")), default=-1)
-    return shlex.join(["python", "-m", "trainer", *kept[: last + 1], "sweep.resume=true", *kept[last + 1 :]])
+    typed = shlex.join([*kept[: last + 1], "sweep.resume=true", *kept[last + 1 :]])
+    return f"{command('python')} {typed}"
 
 
 def shown_state(outcome: Outcome | None) -> str:

@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from trainer.command_line import override
+from trainer.command_line import override, verb_command
 from trainer.comparison.runs import job_folders
 from trainer.comparison.statistics import FEWEST_PAIRS, Comparison
 from trainer.next_steps import Step, program_of
 from trainer.run_dir import RunDir
-from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, shown_state, typed_for
+from trainer.sweep import BEGUN, FAILED, JobRecord, Outcome, shown_state, typed_for
 from trainer.sweep_table import RECORD
 
 MORE_SEEDS = 5
@@ -52,7 +52,7 @@ class Jobs:
             set.intersection(*(set(outcome.overrides) for outcome in self._begun)) if len(self._begun) > 1 else set()
         )
         told = [
-            [folder.name, " ".join(text for text in outcome.overrides if text not in common), _shown(outcome)]
+            [folder.name, " ".join(text for text in outcome.overrides if text not in common), shown_state(outcome)]
             for folder, outcome in self.outcomes.items()
             if outcome is not None
         ]
@@ -102,13 +102,6 @@ def steps_after(jobs: Jobs | None, comparison: Comparison | None) -> list[Step]:
     ends = max if comparison.higher_is_better else min
     taken = ends(runs, key=lambda run: run.value)
     told = "Use the best run of the best setting" if others else "Use the best run"
-    command = f"python -m trainer.predict {shlex.quote(override('run', str(taken.path.absolute())))} images=FOLDER"
+    command = f"{verb_command('predict')} {shlex.quote(override('run', str(taken.path.absolute())))} images=FOLDER"
     steps.append(Step(f"{told}; its own report says how far it can be trusted.", command))
     return steps
-
-
-def _shown(outcome: Outcome) -> str:
-    """The state with what belongs to it; one that a search gave, such as pruned, as it is."""
-    if outcome.state in (BEGUN, FINISHED, FAILED):
-        return shown_state(outcome)
-    return outcome.state if outcome.value is None else f"{outcome.state} {outcome.value:.6g}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import trainer
-from trainer.command_line import override
+from trainer.command_line import override, verb_command
 from trainer.comparison.answer import notes, rate_table, table, target_table, verdict
 from trainer.comparison.jobs import Jobs, steps_after
 from trainer.comparison.runs import LeftOut
@@ -81,7 +81,7 @@ def compare_command(folders: Sequence[Path]) -> str:
     """What makes the comparison again."""
     named = [override("runs", str(folder)).removeprefix("runs=") for folder in folders]
     runs = named[0] if len(named) == 1 else f"[{','.join(named)}]"
-    return f"python -m trainer.compare {shlex.quote(f'runs={runs}')}"
+    return f"{verb_command('compare')} {shlex.quote(f'runs={runs}')}"
 
 
 def _title(folders: Sequence[Path], jobs: Jobs | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from trainer.config.checks import check_choice, check_not_negative, check_positi
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
+    from models.backbone import FeatureLevel
     from models.classifiers import LabelModel
     from models.landmarks import LandmarkModel
 
@@ -42,17 +45,21 @@ class LandmarkModelConfig(ModelConfig, ABC):
 
 
 @dataclass(kw_only=True)
-class HeatmapConfig(LandmarkModelConfig):
-    decoder: str
+class HeatmapModelConfig(LandmarkModelConfig, ABC):
+    """Heatmaps, whatever decodes the feature maps."""
+
     stride: int
     width: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("model.decoder", self.decoder, ("fpn", "unet"))
         check_positive("model.width", self.width)
         if self.stride not in (1, 2, 4, 8, 16, 32):
             raise ValueError(f"model.stride={self.stride} is not one of 1, 2, 4, 8, 16, 32")
+
+    @abstractmethod
+    def build_decoder(self, levels: Sequence[FeatureLevel]) -> nn.Module:
+        """A module that makes of the feature maps, finest first, one map (N, width, H / stride, W / stride)."""
 
     def build(self, *, mean_shape: np.ndarray, input_size: tuple[int, int], heatmap_loss: str) -> LandmarkModel:
         from models.landmarks import build_heatmap_model
@@ -62,13 +69,27 @@ class HeatmapConfig(LandmarkModelConfig):
             weights=self.weights,
             num_landmarks=len(mean_shape),
             input_size=input_size,
-            decoder=self.decoder,
+            decoder=self.build_decoder,
             stride=self.stride,
             width=self.width,
             dropout=self.dropout,
             activation="sigmoid" if heatmap_loss == "mse" else "softmax",
             refinement=self.refinement,
         )
+
+
+@dataclass(kw_only=True)
+class HeatmapConfig(HeatmapModelConfig):
+    decoder: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("model.decoder", self.decoder, ("fpn", "unet"))
+
+    def build_decoder(self, levels: Sequence[FeatureLevel]) -> nn.Module:
+        from models.decoders import DECODERS
+
+        return DECODERS[self.decoder](levels, stride=self.stride, width=self.width)
 
 
 @dataclass(kw_only=True)

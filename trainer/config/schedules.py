@@ -11,6 +11,7 @@ from trainer.config.checks import check_choice, check_not_negative, check_positi
 if TYPE_CHECKING:
     from trainer.schedules import Schedule
 
+Rate = Any  # a number, or AUTO
 AUTO = "auto"  # a rate that a range test is to find
 RATE_KEYS = ("base_lr", "max_lr", "lr")  # of all kinds of schedules
 _STAND_INS = {"base_lr": 1e-30, "max_lr": 1e30, "lr": 1.0}  # to check the other options while rates are unknown
@@ -66,8 +67,8 @@ class SchedulerConfig(ABC):
 @dataclass(kw_only=True)
 class ClrConfig(SchedulerConfig):
     mode: str
-    base_lr: Any  # a number or `auto`, as max_lr and lr below
-    max_lr: Any
+    base_lr: Rate
+    max_lr: Rate
     step_size: int | None
     step_size_epochs: float | None
     cycles: int | None
@@ -134,7 +135,7 @@ class ClrConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class OneCycleConfig(SchedulerConfig):
-    max_lr: Any
+    max_lr: Rate
     pct_start: float
     div_factor: float
     final_div_factor: float
@@ -165,7 +166,7 @@ class OneCycleConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class CosineConfig(SchedulerConfig):
-    max_lr: Any
+    max_lr: Rate
     min_lr: float
     warmup_epochs: float
 
@@ -186,7 +187,7 @@ class CosineConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class ConstantConfig(SchedulerConfig):
-    lr: Any
+    lr: Rate
 
     def _check(self) -> None:
         self.build(total_steps=1, steps_per_epoch=1, monitor_mode="min")
@@ -203,7 +204,7 @@ class ConstantConfig(SchedulerConfig):
 
 @dataclass(kw_only=True)
 class PlateauConfig(SchedulerConfig):
-    lr: Any
+    lr: Rate
     factor: float
     patience: int
     threshold: float

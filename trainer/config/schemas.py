@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -97,7 +97,9 @@ def nearest_keys(key: str, own: Sequence[str] = ()) -> list[str]:
 
 def _keys_of(schema: type, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, kind in get_type_hints(schema).items():
+    hints = get_type_hints(schema)
+    for name in [field.name for field in fields(schema)]:
+        kind = hints[name]
         found[prefix + name] = kind
         if is_dataclass(kind) and isinstance(kind, type):
             found |= _keys_of(kind, f"{prefix}{name}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config.checks import check_absent, check_choice, check_not_negative, check_positive
 from trainer.config.landmark_data import LandmarkData
-from trainer.config.models import HeatmapConfig, LandmarkModelConfig
+from trainer.config.models import HeatmapModelConfig, LandmarkModelConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,16 +107,16 @@ class LandmarkTaskConfig(TaskConfig):
             )
         if not isinstance(model, LandmarkModelConfig):
             raise ValueError(f"model={model.kind} does not fit task=landmarks; choose model=heatmap or coordinates")
-        if isinstance(model, HeatmapConfig):
+        if isinstance(model, HeatmapModelConfig):
             for name in ("input_height", "input_width"):
                 value = getattr(config.data, name)
                 if value % model.stride:
                     raise ValueError(f"data.{name}={value} is not a multiple of model.stride={model.stride}")
         for key, scales in config.phases.scaled.items():
-            fixed = "model.refinement=true" if isinstance(model, HeatmapConfig) else f"model={model.kind}"
-            if not isinstance(model, HeatmapConfig) or model.refinement:
+            fixed = "model.refinement=true" if isinstance(model, HeatmapModelConfig) else f"model={model.kind}"
+            if not isinstance(model, HeatmapModelConfig) or model.refinement:
                 raise ValueError(f"{key}={scales} does not fit {fixed}, which knows one input size; leave it at [1.0]")
-        has_heatmap = isinstance(model, HeatmapConfig) and self.loss.heatmap_weight > 0
+        has_heatmap = isinstance(model, HeatmapModelConfig) and self.loss.heatmap_weight > 0
         refines = model.refinement and model.refinement_weight > 0
         if not has_heatmap and not refines and self.loss.points_weight == 0:
             raise ValueError(f"task.loss.points_weight=0.0 leaves model={model.kind} without a loss")

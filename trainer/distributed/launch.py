@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser  # the parser that hydra.main uses; there is no public way to it
 
-from trainer.command_line import override
+from trainer.command_line import command, override
 from trainer.config.run import TrainConfig
 from trainer.errors import LostProcessError
 from trainer.run_dir import RunDir
@@ -62,8 +62,8 @@ def check_arguments_of_several(arguments: Sequence[str], launch: Launch) -> None
     """Raises ValueError for a sweep: its jobs come one after the other, each by one process."""
     if get_args_parser().parse_known_args(arguments)[0].multirun:
         raise ValueError(
-            f"-m does not go with torchrun (here {launch.count} processes): run the sweep by python -m trainer -m ..., "
-            "or each of its jobs by a torchrun of its own"
+            f"-m does not go with torchrun (here {launch.count} processes): run the sweep by "
+            f"{command('python')} -m ..., or each of its jobs by a torchrun of its own"
         )
 
 

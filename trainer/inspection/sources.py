@@ -17,7 +17,8 @@ from data.label_records import LabelRecords
 from data.numbers import LARGEST, as_numbers
 from data.records import LandmarkRecords
 from data.splits import assign_splits
-from trainer.config.data import CsvConfig, DataConfig, ImageFolderConfig, LabelData
+from trainer.config.data import CsvConfig, DataConfig, ImageFolderConfig, LabelData, PhantomConfig
+from trainer.config.label_task import LabelTaskConfig
 from trainer.config.landmark_data import LandmarkData
 from trainer.config.run import TrainConfig
 from trainer.inspection.findings import Findings
@@ -31,7 +32,9 @@ def source_name(data: DataConfig) -> str:
     """The table, folder or phantom that the data come from, as it was typed."""
     if isinstance(data, CsvConfig):
         return data.table
-    return data.root if isinstance(data, ImageFolderConfig) else "phantom"
+    if isinstance(data, ImageFolderConfig):
+        return data.root
+    return "phantom" if isinstance(data, PhantomConfig) else f"data={data.kind}"
 
 
 def read_subject(config: TrainConfig, splits_file: Path, findings: Findings) -> Subject:
@@ -39,7 +42,7 @@ def read_subject(config: TrainConfig, splits_file: Path, findings: Findings) -> 
 
     The split that the run would make is written to `splits_file`. Raises DataError where there is nothing to look into.
     """
-    data, task = config.data, config.task.kind
+    data, task = config.data, _kind_of_labels(config)
     records, refusal = None, None
     with _warnings_as_findings(findings):
         try:
@@ -56,7 +59,7 @@ def read_subject(config: TrainConfig, splits_file: Path, findings: Findings) -> 
     elif records is None:
         raise DataError(refusal or "")
     else:
-        subject = _drawn_subject(records)
+        subject = _drawn_subject(records, config)
     subject.refusal = refusal
     if records is not None:
         subject.splits = records.splits
@@ -65,20 +68,28 @@ def read_subject(config: TrainConfig, splits_file: Path, findings: Findings) -> 
     return subject
 
 
+def _kind_of_labels(config: TrainConfig) -> str:
+    """The task that reads the same labels: what a user's own task learns are classes or numbers."""
+    task = config.task
+    if isinstance(task, LabelTaskConfig):
+        return "regression" if task.numeric else "classification"
+    return "landmarks"
+
+
 def _records(config: TrainConfig, splits_file: Path) -> Records:
     data = config.data
-    if config.task.kind != "landmarks":
+    if isinstance(config.task, LabelTaskConfig):
         assert isinstance(data, LabelData)
-        return data.label_records(splits_file, numeric=config.task.kind == "regression")
+        return data.label_records(splits_file, numeric=config.task.numeric)
     assert isinstance(data, LandmarkData)
     records = data.landmark_records(splits_file)
     data.augmentation.read_flip_pairs(len(records.landmark_names), data.folder)
     return records
 
 
-def _drawn_subject(records: Records) -> Subject:
+def _drawn_subject(records: Records, config: TrainConfig) -> Subject:
     subject = Subject(
-        source=Path("phantom"),
+        source=Path(source_name(config.data)),
         names=records.image_names,
         lines=None,
         paths=None,
@@ -93,6 +104,9 @@ def _drawn_subject(records: Records) -> Subject:
     else:
         _add_targets(subject, records)
         subject.target_name = "growth_stage" if records.class_names else "age_months"
+        if not isinstance(config.data, PhantomConfig):
+            assert isinstance(config.data, LabelData)
+            subject.target_name = config.data.target_name
     return subject
 
 

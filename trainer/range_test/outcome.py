@@ -7,7 +7,7 @@ import logging
 import shlex
 from typing import Any
 
-from trainer.command_line import launcher
+from trainer.command_line import command
 from trainer.config.run import TrainConfig
 from trainer.config.schedules import AUTO
 from trainer.report import write_report
@@ -63,4 +63,4 @@ def _training_command(config: TrainConfig, state: TrainState, overrides: list[st
             name = f"phases.{phase}.scheduler.{key}"
             if key in found and name not in given:
                 numbers.append(f"{name}={found[key]:.3g}")
-    return f"{launcher()} -m trainer {shlex.join([*kept, *numbers])}" if numbers else ""
+    return f"{command()} {shlex.join([*kept, *numbers])}" if numbers else ""

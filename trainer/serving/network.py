@@ -18,6 +18,7 @@ from data.label_records import LabelRecords
 from data.records import LandmarkRecords
 from models.backbone import check_name
 from trainer.candidates import taken_weights
+from trainer.config.label_task import LabelTaskConfig
 from trainer.config.label_tasks import ClassificationTaskConfig
 from trainer.config.models import LabelModelConfig, LandmarkModelConfig
 from trainer.config.run import TrainConfig
@@ -59,10 +60,11 @@ def _build(config: TrainConfig, known: Known) -> nn.Module:
             heatmap_loss=config.task.loss.heatmap,
         )
     assert isinstance(model, LabelModelConfig)
+    assert isinstance(config.task, LabelTaskConfig)
     assert known.covariates is not None
     return model.build(
         input_size=config.data.input_size,
-        num_outputs=1 if known.class_names is None else len(known.class_names),
+        num_outputs=config.task.num_outputs(len(known.class_names or ())),
         num_covariates=len(known.covariates.encoded_names),
     )
 

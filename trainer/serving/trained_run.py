@@ -10,12 +10,13 @@ from typing import Any
 from data.geometry import WHOLE, Region
 from data.known_covariates import known_covariates
 from data.known_records import Known
-from trainer.command_line import resume_command
+from trainer.command_line import override, resume_command
 from trainer.config.augmentation import AugmentationConfig
 from trainer.config.checks import check_positive
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config, to_train_config
 from trainer.config.tasks import LandmarkTaskConfig
+from trainer.parts import check_parts_known
 from trainer.run_dir import RunDir
 from trainer.tasks.landmark_calibration import Calibration
 
@@ -55,7 +56,10 @@ def read_run(path: Path) -> TrainedRun:
     if not run_dir.config.is_file():
         what = "has no config.yaml" if path.is_dir() else "is not a folder"
         raise ValueError(f"run={path} is not a run directory: it {what}; name the folder that training printed")
-    config = to_train_config(read_config(run_dir.config))
+    saved = read_config(run_dir.config)
+    if run_dir.environment.is_file():
+        check_parts_known(saved, run_dir.read_environment(), f"predict {override('run', str(path))} images=FOLDER")
+    config = to_train_config(saved)
     results = _read_results(run_dir)
     made = _count_updates(run_dir)
     try:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
+from trainer.config.own_tasks import OwnClasses
 from trainer.tasks.intervals import bootstrap_interval
 from trainer.tasks.label_metrics import classification_metrics, confusion, per_class_table
 from trainer.tasks.label_pictures import plot_confusion, plot_reliability
@@ -26,6 +27,7 @@ from trainer.tasks.labels import (
     covariate_mapping,
     finite_rows,
 )
+from trainer.tasks.own_metrics import own_columns, own_values
 from trainer.tasks.task import Certainty, Column, Curves, DetailTable, Predictions, Task
 from trainer.tasks.verdicts import verdict_of_shares
 
@@ -47,6 +49,7 @@ class ClassificationTask(Task[LabelRecords]):
         top_k: int,
         monitor: str | None,
         sheets: SampleSheets,
+        own: OwnClasses | None = None,
     ) -> None:
         assert records.class_names is not None
         self.class_names = records.class_names
@@ -55,8 +58,11 @@ class ClassificationTask(Task[LabelRecords]):
         self.class_weights = loss_weights(class_weights, self.class_names, counts)
         self.top_k = top_k
         self.sheets = sheets
+        self.own = own
         self.covariates = covariate_mapping(records.covariates)
-        self.monitor = checked_monitor(monitor, "macro_f1", validates, self.validation_columns)
+        self.monitor = checked_monitor(
+            monitor, self._own_names[0] if self._own_names else "macro_f1", validates, self.validation_columns
+        )
 
     @property
     def mapping(self) -> dict[str, Any]:
@@ -64,7 +70,15 @@ class ClassificationTask(Task[LabelRecords]):
 
     @property
     def monitor_mode(self) -> str:
+        if self.own is not None and self.monitor in self._own_names:
+            return "max" if self.monitor in self.own.higher_is_better else "min"
         return "min" if self.monitor in ("train_loss", "val_loss", "ece") else "max"
+
+    @property
+    def _own_names(self) -> list[str]:
+        """The metrics of a user's own task."""
+        perfect, classes = np.eye(len(self.class_names)), np.arange(len(self.class_names))
+        return [] if self.own is None else list(self.own.metrics(perfect, classes))
 
     @property
     def validation_columns(self) -> tuple[str, ...]:
@@ -75,6 +89,7 @@ class ClassificationTask(Task[LabelRecords]):
     def columns(self) -> list[Column]:
         top = f"top_{self.top_k}"
         return [
+            *own_columns(self._own_names),
             Column("accuracy", "accuracy", "percent"),
             Column("balanced_accuracy", "balanced", "percent"),
             Column("macro_f1", "macro F1", "score"),
@@ -100,6 +115,8 @@ class ClassificationTask(Task[LabelRecords]):
         return batch["target"].new_tensor(len(batch["target"]))
 
     def _losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.own is not None:
+            return self.own.losses(logits.float(), target)
         losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
         return losses * self.class_weights.to(logits.device)[target]
 
@@ -107,9 +124,12 @@ class ClassificationTask(Task[LabelRecords]):
         """index (N,), probabilities (N, C); attention (N, h, w) of models that have it."""
         found = {
             "index": batch["index"].cpu().numpy(),
-            "probabilities": output.values.float().softmax(dim=1).cpu().numpy().astype(np.float64),
+            "probabilities": self._probabilities(output.values.float()).cpu().numpy().astype(np.float64),
         }
         return found if output.attention is None else {**found, "attention": output.attention.float().cpu().numpy()}
+
+    def _probabilities(self, values: Tensor) -> Tensor:
+        return values.softmax(dim=1) if self.own is None else self.own.probabilities(values)
 
     def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
         """The answers with target (N,), a class."""
@@ -119,7 +139,11 @@ class ClassificationTask(Task[LabelRecords]):
         return averaged_views(views, "probabilities")
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
-        return classification_metrics(predictions["probabilities"], predictions["target"], self.class_names, self.top_k)
+        def usual(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+            return classification_metrics(probabilities, targets, self.class_names, self.top_k)
+
+        own = None if self.own is None else self.own.metrics
+        return own_values(own, predictions["probabilities"], predictions["target"], usual)
 
     def intervals(self, predictions: Predictions) -> dict[str, tuple[float, float]]:
         probabilities = predictions["probabilities"]

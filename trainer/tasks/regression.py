@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
+from trainer.config.own_tasks import OwnNumbers, Scale
 from trainer.tasks.intervals import bootstrap_interval
 from trainer.tasks.label_metrics import by_group, regression_metrics
 from trainer.tasks.label_pictures import plot_bland_altman, plot_predicted_against_true
@@ -26,6 +27,7 @@ from trainer.tasks.labels import (
     finite_rows,
     group_columns,
 )
+from trainer.tasks.own_metrics import own_columns, own_values
 from trainer.tasks.task import Certainty, Column, Curves, DetailTable, Predictions, Task
 from trainer.tasks.verdicts import verdict_of_errors
 
@@ -48,6 +50,7 @@ class RegressionTask(Task[LabelRecords]):
         unit: str,
         monitor: str | None,
         sheets: SampleSheets,
+        own: OwnNumbers | None = None,
     ) -> None:
         self.targets = records.targets  # float64, while a batch has float32
         self.mean, self.std = records.target_mean, records.target_std
@@ -56,8 +59,11 @@ class RegressionTask(Task[LabelRecords]):
         self.target_name = target_name
         self.unit = unit
         self.sheets = sheets
+        self.own = own
         self.covariates = covariate_mapping(records.covariates)
-        self.monitor = checked_monitor(monitor, "mae", validates, self.validation_columns)
+        self.monitor = checked_monitor(
+            monitor, self._own_names[0] if self._own_names else "mae", validates, self.validation_columns
+        )
 
     @property
     def mapping(self) -> dict[str, Any]:
@@ -65,7 +71,15 @@ class RegressionTask(Task[LabelRecords]):
 
     @property
     def monitor_mode(self) -> str:
+        if self.own is not None and self.monitor in self._own_names:
+            return "max" if self.monitor in self.own.higher_is_better else "min"
         return "max" if self.monitor == "r2" else "min"
+
+    @property
+    def _own_names(self) -> list[str]:
+        """The metrics of a user's own task."""
+        some = np.array([0.0, 1.0])
+        return [] if self.own is None else list(self.own.metrics(some, some))
 
     @property
     def validation_columns(self) -> tuple[str, ...]:
@@ -75,6 +89,7 @@ class RegressionTask(Task[LabelRecords]):
     def columns(self) -> list[Column]:
         suffix = f" ({self.unit})" if self.unit else ""
         return [
+            *own_columns(self._own_names),
             Column("mae", f"MAE{suffix}", "number"),
             Column("rmse", "RMSE", "number"),
             Column("median_error", "median error", "number"),
@@ -94,6 +109,8 @@ class RegressionTask(Task[LabelRecords]):
         target = batch["target"]
         if "share" in batch:
             target = batch["share"] * target + (1 - batch["share"]) * batch["other_target"]
+        if self.own is not None:
+            return self.own.losses(output.values.float(), target, Scale(self.mean, self.std)).mean()
         wanted, given = (target - self.mean) / self.std, output.values[:, 0]
         if self.loss_kind == "l1":
             return F.l1_loss(given, wanted)
@@ -103,9 +120,13 @@ class RegressionTask(Task[LabelRecords]):
 
     def answers(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
         """index and prediction (N,) in the target's unit; attention (N, h, w) of models that have it."""
-        standardised = output.values[:, 0].float().cpu().numpy().astype(np.float64)
-        found = {"index": batch["index"].cpu().numpy(), "prediction": standardised * self.std + self.mean}
+        found = {"index": batch["index"].cpu().numpy(), "prediction": self._numbers(output.values.float())}
         return found if output.attention is None else {**found, "attention": output.attention.float().cpu().numpy()}
+
+    def _numbers(self, values: Tensor) -> np.ndarray:
+        if self.own is not None:
+            return self.own.numbers(values, Scale(self.mean, self.std)).cpu().numpy().astype(np.float64)
+        return values[:, 0].cpu().numpy().astype(np.float64) * self.std + self.mean
 
     def predictions(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:
         """The answers with the true target (N,)."""
@@ -116,7 +137,8 @@ class RegressionTask(Task[LabelRecords]):
         return averaged_views(views, "prediction")
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
-        return regression_metrics(predictions["prediction"], predictions["target"])
+        own = None if self.own is None else self.own.metrics
+        return own_values(own, predictions["prediction"], predictions["target"], regression_metrics)
 
     def intervals(self, predictions: Predictions) -> dict[str, tuple[float, float]]:
         errors = np.abs(predictions["prediction"] - predictions["target"])

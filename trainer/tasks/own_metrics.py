@@ -1,0 +1,27 @@
+"""Metrics that a user's own task adds to those of the task it is like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from trainer.tasks.task import Column
+
+Measure = Callable[[np.ndarray, np.ndarray], dict[str, float]]  # of predictions and targets
+
+
+def own_values(measure: Measure | None, predicted: np.ndarray, targets: np.ndarray, usual: Measure) -> dict[str, float]:
+    """Own metrics, then the usual ones; own ones are NaN where a prediction is not finite or there is no image."""
+    if measure is None:
+        return usual(predicted, targets)
+    if len(targets) and np.isfinite(predicted).all():
+        own = {name: float(value) for name, value in measure(predicted, targets).items()}
+    else:
+        shape = (2, *predicted.shape[1:])
+        own = dict.fromkeys(measure(np.full(shape, 1 / np.prod(shape[1:])), np.arange(2).astype(targets.dtype)), np.nan)
+    return {**own, **usual(predicted, targets)}
+
+
+def own_columns(names: list[str]) -> list[Column]:
+    return [Column(name, name.replace("_", " "), "score") for name in names]
