@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.arguments import check_arguments
+from trainer.arguments import asks_for_help, check_arguments
 from trainer.command_line import override, resume_command, without_resume_of
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
@@ -30,6 +30,7 @@ from trainer.distributed.launch import (
 from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.grid_sweeper import register_sweeper
+from trainer.help import help_text
 from trainer.launched_job import forget_plugin_configs
 from trainer.output_dirs import register_output_dirs
 from trainer.own_script import load_parts
@@ -184,6 +185,9 @@ def main() -> None:
     prepare()
     try:
         check_arguments(sys.argv[1:])
+        if asks_for_help(sys.argv[1:]):
+            print(help_text("config"))
+            return
         launch = launched()
         if launch is not None:
             check_arguments_of_several(sys.argv[1:], launch)

@@ -11,6 +11,10 @@ from hydra._internal.utils import get_args_parser  # the parser that hydra.main 
 from trainer.config.schemas import known_keys
 
 
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    return bool(get_args_parser().parse_known_args(arguments)[0].help)
+
+
 def check_arguments(arguments: Sequence[str]) -> None:
     """Raises ValueError for an option that is not there, or lacks its value."""
     parser = get_args_parser()

@@ -11,9 +11,10 @@ from hydra._internal.utils import get_args_parser  # the parser that hydra.main 
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.__main__ import fail, prepare
-from trainer.arguments import check_arguments
+from trainer.arguments import asks_for_help, check_arguments
 from trainer.config.limits import check_values
 from trainer.exit_codes import FAULTS
+from trainer.help import help_text
 
 Settings = TypeVar("Settings")
 
@@ -25,6 +26,9 @@ def run_verb(
     prepare()
     try:
         check_arguments(sys.argv[1:])
+        if asks_for_help(sys.argv[1:]):
+            print(help_text(name.removeprefix("trainer.")))
+            return
         given = get_args_parser().parse_known_args(sys.argv[1:])[0]
         if given.multirun or any(text.lower() == "hydra.mode=multirun" for text in given.overrides):
             raise ValueError(f"{name} takes {takes}; leave out -m, and {instead}")

@@ -17,9 +17,11 @@ RATE_KEYS = ("base_lr", "max_lr", "lr")  # of all kinds of schedules
 _STAND_INS = {"base_lr": 1e-30, "max_lr": 1e30, "lr": 1.0}  # to check the other options while rates are unknown
 
 
-def default_lr(number: float, range_test: str) -> float | str:
+def default_lr(number: float, of_landmarks: float, *, task: str, range_test: str) -> float | str:
     """The rate of a scheduler that the command line gives none: `auto` where a range test will find one."""
-    return number if range_test == "off" else AUTO
+    if range_test != "off":
+        return AUTO
+    return of_landmarks if task == "landmarks" else number
 
 
 @dataclass(kw_only=True)

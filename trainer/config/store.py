@@ -27,7 +27,14 @@ STEP_SIZE_KEYS = ("step_size", "step_size_epochs")
 def register_schemas() -> None:
     """Make the schemas, and the resolver of rates that are not given, known to Hydra."""
     OmegaConf.register_new_resolver(
-        "default_lr", lambda number, _root_: default_lr(number, _root_.range_test.kind), replace=True
+        "default_lr",
+        lambda number, of_landmarks=None, *, _root_: default_lr(
+            number,
+            number if of_landmarks is None else of_landmarks,
+            task=_root_.task.kind,
+            range_test=_root_.range_test.kind,
+        ),
+        replace=True,
     )
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=TrainConfig)
