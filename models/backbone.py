@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.frozen import gradients_where_trained
 from models.timm_import import timm
 from models.weights import first_line, load_weights
 
@@ -44,7 +45,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         normalised = (images.float() - self.mean) / self.std
-        features: list[Tensor] = self.net(normalised)
+        with gradients_where_trained(self, images):
+            features: list[Tensor] = self.net(normalised)
         return [level.permute(0, 3, 1, 2) for level in features] if self.channels_are_last else features
 
 
