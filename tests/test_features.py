@@ -1,22 +1,19 @@
 """A frozen phase from kept features: the same numbers without the backbone, and what it does where it can't."""
 
 import logging
-import os
 import resource
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import TINY, TINY_LABELS, compose, run_in_process
 from faults import Fault, promised
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stopped_runs import run_in_parts, start_or_resume
 from torch import nn
 
@@ -24,19 +21,19 @@ from benchmarks.killed_runs import differences
 from models.backbone import Backbone
 from models.classifiers import build_label_model
 from models.landmarks import LandmarkModel, build_coordinate_model, build_heatmap_model
-from models.trunk import Trunk
+from models.timm_import import timm
 from trainer.config.store import to_train_config
 from trainer.device import build_compute
 from trainer.feature_plan import computed
 from trainer.features import Features, Source, as_it_is
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir
-from trainer.train import train
 
 # Of a network whose answers to an image do not depend on the rest of the batch, to the bit.
 FROZEN = ("phases=frozen_only", "phases.finetune.epochs=0", "phases.frozen.epochs=5", "model.backbone=resnet10t")
 STILL = ("data/augmentation=none",)
 VIEWS = "phases.frozen.cache.views"
+NUMBERS = ("task=regression", "data.covariates=[sex]", "model.dropout=0.4")
 LABELS = ("task=classification", "data.balance=true", "model=attention_covariate", "data.covariates=[sex]")
 
 
@@ -101,8 +98,7 @@ def features_of(data: RunData, model: nn.Module, *, views: int, first_epoch: int
         (TINY, ("model.decoder=unet", "model.refinement=true", "model.dropout=0.3", "ema_decay=0.9")),
         (TINY[:2] + TINY[3:], ("model=coordinates", "model.refinement=true", "precision=bf16")),
         (TINY_LABELS, LABELS),
-        (TINY_LABELS, ("task=regression", "model=covariate", "data.covariates=[sex]", "accumulation=2", "data.batch_size=2")),
-        (TINY_LABELS, ("task=regression", "task.label_noise=0", "model.dropout=0.4", "channels_last=false")),
+        (TINY_LABELS, (*NUMBERS, "model=covariate", "accumulation=2", "data.batch_size=2", "channels_last=false")),
     ],
 )  # fmt: skip
 def test_one_view_gives_the_bits_of_the_ordinary_way_without_augmentation(tiny, overrides, tmp_path: Path) -> None:
@@ -163,16 +159,13 @@ def test_a_single_view_has_no_noise_and_no_random_annotator(tmp_path: Path) -> N
 def test_the_backbone_sees_each_view_once_and_each_validation_image_once(tmp_path: Path) -> None:
     """15 images: 12 train, in 3 batches, and 3 validate; the heads alone train in the last three epochs."""
     with counted_images(Backbone) as seen:
-        run_in_process(tmp_path / "run", "phases.frozen.epochs=5", "phases.finetune.epochs=1", f"{VIEWS}=2")
-    # Two are tried out while the model is built, one tells the size of the features.
-    tried = seen.index(1)
-    of_phases = seen[tried + 1 :]
-    assert of_phases[:7] == [4, 4, 4, 3, 4, 4, 4]
-    assert of_phases[7:11] == [4, 4, 4, 3]  # the fine-tune
-    assert len(of_phases) == 12  # the best weights are judged
+        run_in_process(tmp_path / "run", "phases.frozen.epochs=4", f"{VIEWS}=2")
+    finetune, judged = 2 * [4, 4, 4, 3], [3]
+    # An image tells how large its features are; then a view, the validation images, and in the second epoch another.
+    assert seen == [1, *[4, 4, 4], *[3], *[4, 4, 4], *finetune, *judged]
     with counted_images(Backbone) as seen:
-        run_in_process(tmp_path / "ordinary", "phases.frozen.epochs=5", "phases.finetune.epochs=1")
-    assert len(seen) == 5 * 4 + 4 + 1
+        run_in_process(tmp_path / "ordinary", "phases.frozen.epochs=4")
+    assert seen == [*(4 * [4, 4, 4, 3]), *finetune, *judged]
 
 
 def test_a_run_in_parts_equals_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -190,7 +183,7 @@ def test_features_lie_where_their_size_says_with_the_same_bits(
         *FROZEN,
         f"{VIEWS}=2",
         "range_test=on",
-        "range_test.num_steps=21",
+        "range_test.num_steps=23",
         "scheduler=constant",
         "scheduler.lr=1e-3",
     )
@@ -203,12 +196,12 @@ def test_features_lie_where_their_size_says_with_the_same_bits(
     for name, overrides in runs.items():
         caplog.clear()
         run_in_process(tmp_path / name, *asked, *overrides, tiny=tiny)
-        told = "frozen: the backbone runs once: 12 images x 2 views + 3 of validation, 1.3 MB of features"
+        told = "frozen: the backbone runs once: 12 images x 2 views + 3 of validation, 3.2 MB of features"
         expected = {
             "memory": f"{told} in memory",
             "disk": f"{told} on disk, until the phase ends",
-            "none": "frozen: the backbone runs in each epoch: its features (12 images x 2 views + 3 of validation, 1.3 MB) are "
-            "more than phases.frozen.cache.max_gb=1e-06 and max_disk_gb=1e-06",
+            "none": "frozen: the backbone runs in each epoch: its features (12 images x 2 views + 3 of validation, "
+            "3.2 MB) are more than phases.frozen.cache.max_gb=1e-06 and max_disk_gb=1e-06",
         }[name]
         assert expected in caplog.text
     assert_same_run(RunDir(tmp_path / "disk"), RunDir(tmp_path / "memory"))
@@ -299,8 +292,8 @@ def test_a_model_answers_features_as_it_answers_their_images(decoder: str) -> No
         (heatmap_model(decoder), ()),
         (
             build_coordinate_model(
-                backbone="resnet10t", weights="none", mean_shape=shape.numpy(), input_size=(64, 64), hidden=8, dropout=0.0,
-                refinement=True,
+                backbone="resnet10t", weights="none", mean_shape=shape.numpy(), input_size=(64, 64), hidden=8,
+                dropout=0.0, refinement=True,
             ),
             (),
         ),
@@ -313,6 +306,58 @@ def test_a_model_answers_features_as_it_answers_their_images(decoder: str) -> No
         for name, values in vars(expected).items():
             if isinstance(values, torch.Tensor):
                 assert torch.equal(getattr(found, name), values), (type(model), name)
+
+
+def _too_great_for_half(folder: Path) -> list[str]:
+    weights = timm.create_model("resnet10t").state_dict()
+    weights["layer4.0.bn2.weight"] = weights["layer4.0.bn2.weight"] + 1e9
+    save_file(weights, folder / "great.safetensors")
+    return [*TINY, *FROZEN, f"{VIEWS}=1", "phases.frozen.cache.half=true", "model.weights=great.safetensors"]
+
+
+NO_ROOM = Fault(
+    "no room on the disk for features",
+    4,
+    "…: no room for the features of the frozen phase (12 images x 1 views + 3 of validation, 1.8 MB): File too large. "
+    "Make room, or start anew with phases.frozen.cache.max_disk_gb=0 or fewer phases.frozen.cache.views; go on with: "
+    "python -m trainer resume=…",
+    lambda folder: [*TINY, *FROZEN, f"{VIEWS}=1", "phases.frozen.cache.max_gb=0"],
+)
+FAULTS = [
+    Fault(
+        "a negative number of views",
+        2,
+        "phases.frozen.cache.views=-1 must not be negative",
+        lambda folder: [f"{VIEWS}=-1"],
+    ),
+    Fault(
+        "features too great for half precision",
+        4,
+        "phases.frozen.cache.half=true: the backbone gives values above 65,504, which float16 can't hold; start anew "
+        "without it; …",
+        _too_great_for_half,
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_the_mistake_is_told_as_promised(fault: Fault, tmp_path: Path) -> None:
+    fault.check(tmp_path)
+
+
+def test_a_disk_without_room_is_told_as_promised_before_anything_is_computed(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        NO_ROOM.check(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path for path in tmp_path.rglob("*") if ".features." in path.name] == []
+
+
+def test_the_page_promises_what_is_tested_here() -> None:
+    tested = {fault.name: (fault.code, fault.message) for fault in [*FAULTS, NO_ROOM]}
+    assert tested.items() <= promised().items()
 
 
 def heatmap_model(decoder: str = "fpn") -> LandmarkModel:

@@ -78,8 +78,8 @@ def with_features(
         )
     except OSError as error:
         raise TrainingError(
-            f"{run_dir.path}: no room for the features of the frozen phase ({told}): {error.strerror}. Make room and "
-            "go on, or start anew with phases.frozen.cache.max_disk_gb=0 or fewer phases.frozen.cache.views"
+            f"{run_dir.path}: no room for the features of the frozen phase ({told}): {error.strerror}. Make room, "
+            "or start anew with phases.frozen.cache.max_disk_gb=0 or fewer phases.frozen.cache.views"
         ) from None
     where = "in memory" if folder is None else "on disk, until the phase ends"
     log.info("%s: the backbone runs once: %s of features %s", phase.name, told, where)
