@@ -41,15 +41,11 @@ class KeptMap:
         shape = (num_rows, *self._laid(example).shape[1:])
         self.rows = torch.empty(shape, dtype=dtype) if file is None else in_nameless_file(file, shape, dtype)
 
-    @property
-    def bytes_per_row(self) -> int:
-        return math.prod(self.rows.shape[1:]) * self.rows.element_size()
-
     def put(self, first: int, values: Tensor) -> bool:
         """Whether all values could be kept: those above 65,504 have no float16."""
-        kept = self.rows[first : first + len(values)]
-        kept.copy_(self._laid(values))
-        return self.rows.dtype == self._given or bool((kept.isfinite() | ~self._laid(values).cpu().isfinite()).all())
+        laid, kept = self._laid(values), self.rows[first : first + len(values)]
+        kept.copy_(laid)
+        return kept.dtype == laid.dtype or bool((kept.isfinite() | ~laid.isfinite().cpu()).all())
 
     def take(self, rows: Tensor) -> Tensor:
         taken = self.rows.index_select(0, rows).to(self._given)
