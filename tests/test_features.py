@@ -223,7 +223,7 @@ def test_a_budget_of_minutes_is_planned_without_a_trace(tmp_path: Path) -> None:
             ("phases.frozen.input_scales=[0.5]", f"{VIEWS}=1"),
             "phases.frozen.input_scales=[0.5] gives it inputs of several sizes",
         ),
-        (TINY, (f"{VIEWS}=5",), "each of its 5 epochs has a view of its own (phases.frozen.cache.views=5)"),
+        (TINY, (f"{VIEWS}=3",), "its 5 epochs would take few of phases.frozen.cache.views=3 twice"),
     ],
 )
 def test_where_features_can_not_take_the_place_of_images_the_ordinary_way_is_taken_and_told(

@@ -122,8 +122,8 @@ def _obstacle(phase: Phase, views: int, model: nn.Module, data: RunData, rule: U
         return f"phases.frozen.input_scales={list(phase.input_scales)} gives it inputs of several sizes"
     if not hasattr(model, "features"):
         return "the model does not give its features apart from its head"
-    if views > 1 and phase.num_epochs <= views:
-        return f"each of its {phase.num_epochs} epochs has a view of its own (phases.frozen.cache.views={views})"
+    if views > 1 and phase.num_epochs < 2 * views:
+        return f"its {phase.num_epochs} epochs would take few of phases.frozen.cache.views={views} twice"
     return ""
 
 
