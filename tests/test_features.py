@@ -208,7 +208,7 @@ def test_features_lie_where_their_size_says_with_the_same_bits(
     assert [path.name for path in (tmp_path / "disk").rglob("*") if "features" in path.name] == []
 
 
-def test_a_budget_of_minutes_is_planned_without_a_trace(tmp_path: Path) -> None:
+def test_a_budget_of_minutes_leaves_no_trace_in_kept_features(tmp_path: Path) -> None:
     run_in_process(tmp_path / "free", *FROZEN, f"{VIEWS}=2")
     run_in_process(tmp_path / "within", *FROZEN, f"{VIEWS}=2", "max_minutes=30")
     assert_same_run(RunDir(tmp_path / "within"), RunDir(tmp_path / "free"))

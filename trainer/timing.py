@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 
 from trainer.config.run import TrainConfig
-from trainer.feature_plan import computed, plan_features
 from trainer.loop import UpdateRule, evaluate, train_steps
 from trainer.phases import Phase, freeze, set_training_modes
 from trainer.run_data import RunData
@@ -38,28 +37,20 @@ def measure_seconds(
             set_training_modes(state.model, phase)
             state.optimizer = getattr(config.phases, phase.name).optimizer.build(state.backbone, state.head)
             scales = phase.epoch_scales
-            plan = plan_features(phase, config.phases.frozen.cache, state.model, data, rule)
             seconds = {scale: _seconds_per_update(phase, scale, state, data, rule) for scale in dict.fromkeys(scales)}
-            mean = statistics.mean(seconds[scale] for scale in scales)
-            if plan is not None and not plan.obstacle:  # the backbone runs in the first epochs alone
-                share = min(1.0, config.phases.frozen.cache.views / phase.num_epochs)
-                mean = share * mean + (1 - share) * _seconds_per_update(phase, 1.0, state, data, rule, of_head=True)
-            measured[phase.name] = UpdateSeconds(mean, seconds[scales[-1]])
+            measured[phase.name] = UpdateSeconds(
+                statistics.mean(seconds[scale] for scale in scales), seconds[scales[-1]]
+            )
     finally:
         snapshot.restore(state)
     return measured, evaluation
 
 
-def _seconds_per_update(
-    phase: Phase, scale: float, state: TrainState, data: RunData, rule: UpdateRule, *, of_head: bool = False
-) -> float:
-    """`of_head`: without the backbone, from features that lie in memory."""
+def _seconds_per_update(phase: Phase, scale: float, state: TrainState, data: RunData, rule: UpdateRule) -> float:
     state.phase_step = 0
     schedule = ConstantSchedule(lr=1e-6)  # the time does not depend on it
     steps = min(TRIAL_UPDATES, phase.total_steps)
     batches = data.training_batches(first_epoch=0, first_step=0, last_step=steps, scales=(scale,))
-    if of_head:
-        batches = iter([{**batch, "image": computed(state.model, rule.compute, batch["image"])} for batch in batches])
     durations, begun = [], time.perf_counter()
     for _ in train_steps(state, batches, schedule, steps=steps, backbone_lr_ratio=phase.backbone_lr_ratio, rule=rule):
         durations.append(time.perf_counter() - begun)
