@@ -204,7 +204,8 @@ def test_features_lie_where_their_size_says_with_the_same_bits(
             "3.2 MB) are more than phases.frozen.cache.max_gb=1e-06 and max_disk_gb=1e-06",
         }[name]
         assert expected in caplog.text
-    assert_same_run(RunDir(tmp_path / "disk"), RunDir(tmp_path / "memory"))
+    for name in ("disk", "none"):
+        assert_same_run(RunDir(tmp_path / name), RunDir(tmp_path / "memory"))
     assert [path.name for path in (tmp_path / "disk").rglob("*") if "features" in path.name] == []
 
 

@@ -31,6 +31,7 @@ class FeaturePlan:
     that a run that is resumed does the same."""
 
     obstacle: str  # why they are not kept; empty where they are
+    same_views: bool = False  # all the same epochs take the views in turn that would be kept
     told: str = ""  # how many there are, and how large they are together
     on_disk: bool = False
     example: list[Tensor] = field(default_factory=list)  # those of one image
@@ -42,8 +43,10 @@ def plan_features(
     """None where nothing was asked for."""
     if not phase.frozen or settings.views == 0:
         return None
-    if obstacle := _obstacle(phase, settings.views, model, data, rule):
+    if obstacle := _obstacle(phase, settings.views, model, data):
         return FeaturePlan(obstacle)
+    if rule.sharing is not None:  # and sees what one process would
+        return FeaturePlan("several processes train", same_views=True)
     model.get_submodule("backbone").eval()
     example = computed(model, rule.compute, torch.zeros(1, 3, *data.train.input_size, dtype=torch.uint8))
     num_train, num_val = len(data.records.indices("train")), len(data.records.indices("val"))
@@ -51,8 +54,8 @@ def plan_features(
     told = f"{num_train} images x {settings.views} views + {num_val} of validation, {size / 2**20:,.1f} MB"
     if size > max(settings.max_gb, settings.max_disk_gb) * GB:
         most = f"phases.frozen.cache.max_gb={settings.max_gb:g} and max_disk_gb={settings.max_disk_gb:g}"
-        return FeaturePlan(f"its features ({told}) are more than {most}")
-    return FeaturePlan("", told, on_disk=size > settings.max_gb * GB, example=example)
+        return FeaturePlan(f"its features ({told}) are more than {most}", same_views=True)
+    return FeaturePlan("", told=told, on_disk=size > settings.max_gb * GB, example=example)
 
 
 def with_features(
@@ -71,7 +74,9 @@ def with_features(
         return training
     if plan.obstacle:
         log.info("%s: the backbone runs in each epoch: %s", phase.name, plan.obstacle)
-        return training
+        if not plan.same_views:
+            return training
+        return replace(training, data=replace(data, in_turn=(settings.views, state.epochs_before)))
 
     def compute(images: Tensor) -> list[Tensor]:
         return computed(state.model, training.rule.compute, images)
@@ -112,10 +117,8 @@ def computed(model: nn.Module, compute: Compute, images: Tensor) -> list[Tensor]
     return features
 
 
-def _obstacle(phase: Phase, views: int, model: nn.Module, data: RunData, rule: UpdateRule) -> str:
+def _obstacle(phase: Phase, views: int, model: nn.Module, data: RunData) -> str:
     """Why features can't take the place of images, or would spare nothing; empty where they can."""
-    if rule.sharing is not None:
-        return "several processes train"
     if data.collate is not None:
         return "data.mixup mixes images"
     if set(phase.input_scales) != {1}:

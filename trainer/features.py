@@ -178,6 +178,22 @@ class Features:
             row += here
 
 
+@dataclass(frozen=True)
+class ViewsInTurn(Dataset[dict[str, Tensor]]):
+    """The samples of which `Features` would keep the features, for where those can't be kept: epoch e, counted over the
+    run, has view (e - `begins`) mod `views`."""
+
+    dataset: LandmarkDataset | LabelDataset
+    views: int
+    first_epoch: int  # of the phase, counted over the run
+    begins: int  # the epoch that has view 0
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        view = (key[0] - self.begins + sum(key[2:])) % self.views
+        dataset = self.dataset if self.views > 1 else as_it_is(self.dataset)
+        return dataset[self.first_epoch + view, key[1]]
+
+
 def as_it_is(dataset: LandmarkDataset | LabelDataset) -> LandmarkDataset | LabelDataset:
     """The same samples without anything that is drawn at random."""
     plain = copy(dataset)

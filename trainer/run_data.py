@@ -16,7 +16,7 @@ from data.loaders import WHOLE, Collate, FixedOrder, Part, TrainingOrder, build_
 from data.workers import Key, ReadingError, watched_batches
 from trainer.config.run import TrainConfig
 from trainer.errors import TrainingError
-from trainer.features import Features
+from trainer.features import Features, ViewsInTurn
 from trainer.growth import scaled_size, stretches
 from trainer.loop import Batch
 
@@ -48,6 +48,7 @@ class RunData:
     collate: Collate | None = None  # of training batches
     part: Part = WHOLE  # of every batch, that this process has
     features: Features | None = None  # of a frozen backbone, in the place of the images of training and validation
+    in_turn: tuple[int, int] | None = None  # the views that epochs take in turn, and the first epoch of the phase
 
     @property
     def validates(self) -> bool:
@@ -76,7 +77,8 @@ class RunData:
                 yield from self.features.training_batches(order, first_epoch, self._batches)
                 continue
             size = scaled_size(self.train.input_size, scale)
-            dataset = self.train if size == self.train.input_size else self.train.at(size)
+            sized = self.train if size == self.train.input_size else self.train.at(size)
+            dataset = sized if self.in_turn is None else ViewsInTurn(sized, *self.in_turn, begins=first_epoch)
             for batch in self._batches(dataset, order, self.collate):
                 # What puts a batch together may mix its images, so it has to have all of them.
                 yield batch if self.collate is None else cut(batch, self.part)
