@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.frozen import gradients_where_trained
 from models.own_backbones import OWN_BACKBONES
 from models.timm_import import timm
 from models.weights import first_line, load_weights
@@ -55,7 +56,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         normalised = (images.float() - self.mean) / self.std
-        features = as_maps(self.net(normalised))
+        with gradients_where_trained(self, images):
+            features = as_maps(self.net(normalised))
         return [level.permute(0, 3, 1, 2) for level in features] if self.channels_are_last else features
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.frozen import needed, pooled
 from models.precision import full_precision
 from models.trunk import Trunk
 
@@ -33,6 +34,9 @@ class PooledHead(nn.Module):
         with full_precision(features):
             return LabelOutput(self.layers(features.float().mean(dim=(2, 3))))
 
+    def needed(self, features: list[Tensor]) -> list[Tensor]:
+        return [pooled(features[0])]
+
 
 class CovariateHead(nn.Module):
     """The mean over the map and the embedded covariates, joined."""
@@ -44,6 +48,9 @@ class CovariateHead(nn.Module):
     def forward(self, features: Tensor, covariates: Tensor) -> LabelOutput:
         with full_precision(features):
             return LabelOutput(self.joint(features.float().mean(dim=(2, 3)), covariates))
+
+    def needed(self, features: list[Tensor]) -> list[Tensor]:
+        return [pooled(features[0])]
 
 
 class AttentionHead(nn.Module):
@@ -95,16 +102,20 @@ class Joint(nn.Module):
 
 
 class LabelModel(nn.Module):
-    """Images (N, 3, H, W) uint8 and covariates (N, D) float32, D = 0 without any, to a LabelOutput. `backbone` and
-    `head` are the two groups of the optimizer."""
+    """Images (N, 3, H, W) uint8, or what `features` gave for them, and covariates (N, D) float32, D = 0 without any, to
+    a LabelOutput. `backbone` and `head` are the two groups of the optimizer."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
 
-    def forward(self, images: Tensor, covariates: Tensor) -> LabelOutput:
-        output: LabelOutput = self.head(self.backbone(images), covariates)
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the head needs of the images, in a list of one."""
+        return needed(self.head, [self.backbone(images)])
+
+    def forward(self, images: Tensor | list[Tensor], covariates: Tensor) -> LabelOutput:
+        output: LabelOutput = self.head(images[0] if isinstance(images, list) else self.backbone(images), covariates)
         return output
 
 

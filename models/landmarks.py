@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.backbone import Backbone, FeatureLevel, try_out
 from models.decoders import DECODERS
+from models.frozen import needed, nothing_of, pooled
 from models.heatmaps import expected_distance, local_expectation, parabola_peak, to_cells, to_pixels
 from models.precision import full_precision
 
@@ -72,6 +73,11 @@ class HeatmapHead(nn.Module):
             stride=self.stride,
         )
 
+    def needed(self, features: list[Tensor]) -> list[Tensor]:
+        """The levels that the decoder merges."""
+        used = getattr(self.decoder, "used", range(len(features)))
+        return [level if index in used else nothing_of(level) for index, level in enumerate(features)]
+
 
 class CoordinateHead(nn.Module):
     """Pooled features of the coarsest map to displacements from the mean shape."""
@@ -93,6 +99,10 @@ class CoordinateHead(nn.Module):
         with full_precision(features[-1]):
             displacement = self.layers(features[-1].float().mean(dim=(2, 3))).unflatten(1, (-1, 2))
         return LandmarkOutput(self.mean_shape + self.scale * displacement)
+
+    def needed(self, features: list[Tensor]) -> list[Tensor]:
+        """The mean of the last level, which is all that a refinement looks at too."""
+        return [*(nothing_of(level) for level in features[:-1]), pooled(features[-1])]
 
 
 class Refinement(nn.Module):
@@ -128,17 +138,25 @@ class LandmarkHead(nn.Module):
             output.points = self.refinement(output.points, features)
         return output
 
+    def needed(self, features: list[Tensor]) -> list[Tensor]:
+        return needed(self.first, features)
+
 
 class LandmarkModel(nn.Module):
-    """(N, 3, H, W) uint8 images to a LandmarkOutput. `backbone` and `head` are the two groups of the optimizer."""
+    """(N, 3, H, W) uint8 images, or what `features` gave for them, to a LandmarkOutput. `backbone` and `head` are the
+    two groups of the optimizer."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
 
-    def forward(self, images: Tensor) -> LandmarkOutput:
-        output: LandmarkOutput = self.head(self.backbone(images))
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the head needs of the images."""
+        return needed(self.head, self.backbone(images))
+
+    def forward(self, images: Tensor | list[Tensor]) -> LandmarkOutput:
+        output: LandmarkOutput = self.head(images if isinstance(images, list) else self.backbone(images))
         return output
 
 

@@ -20,6 +20,7 @@ from models.backbone import (
     size_options,
     try_out,
 )
+from models.frozen import gradients_where_trained
 from models.own_backbones import OWN_BACKBONES
 from models.timm_import import timm
 from models.weights import load_weights
@@ -58,7 +59,9 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         normalised = (images.float() - self.mean) / self.std
-        return self._as_map(self.net(normalised), (images.shape[-2], images.shape[-1]))
+        with gradients_where_trained(self, images):
+            features = self.net(normalised)
+        return self._as_map(features, (images.shape[-2], images.shape[-1]))
 
     def _as_map(self, features: Any, input_size: tuple[int, int]) -> Tensor:
         if not isinstance(features, Tensor):  # the maps of a user's own backbone

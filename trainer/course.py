@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from trainer.config.run import TrainConfig
+from trainer.feature_plan import with_features
 from trainer.phases import Phase, Training, freeze, run_phase
 from trainer.planning import build_phases, plan_warnings
 from trainer.plots import plot_schedule
@@ -58,9 +59,10 @@ def run_phases(
     for position in range(first, len(phases)):
         phase = phases[position]
         _enter(phase, state, config, saved)
+        at_hand = with_features(phase, config, state, training, run_dir)
         untested = config.range_test.tests(phase.name) and phase.name not in state.found_rates
         if untested:
-            run_range_test(phase, config, state, training, run_dir)
+            run_range_test(phase, config, state, at_hand, run_dir)
         if config.range_test.kind == "only" and phase.name == config.last_phase:
             write_test_outcome(run_dir, config, state)
             return None
@@ -70,7 +72,7 @@ def run_phases(
             phases = plan_phases(config, state, training.data, training.rule.task, run_dir)
             advise(plan_warnings([phases[position]], config))
         steps_after = sum(later.total_steps for later in phases[position + 1 :])
-        run_phase(phases[position], state, training, steps_after=steps_after)
+        run_phase(phases[position], state, at_hand, steps_after=steps_after)
     return phases
 
 

@@ -6,6 +6,7 @@ import ctypes
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,16 +38,20 @@ class Compute:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         return model
 
-    def send(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def send(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Tensors and lists of tensors; images are laid out as the model is, features of a backbone are already."""
         sent = {
-            key: value
-            if self.device.type == "mps" and value.dtype == torch.float64
-            else value.to(self.device, non_blocking=True)
+            key: [self._sent(item) for item in value] if isinstance(value, list) else self._sent(value)
             for key, value in batch.items()
         }
-        if self.channels_last:
+        if self.channels_last and isinstance(sent["image"], Tensor):
             sent["image"] = sent["image"].to(memory_format=torch.channels_last)
         return sent
+
+    def _sent(self, value: Tensor) -> Tensor:
+        if self.device.type == "mps" and value.dtype == torch.float64:
+            return value
+        return value.to(self.device, non_blocking=True)
 
 
 def keep_freed_memory() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainer.device import Compute
 from trainer.optimizers import gradient_norm, momentum_of, set_rates
@@ -20,7 +20,7 @@ from trainer.tasks.task import Task
 if TYPE_CHECKING:
     from trainer.distributed.sharing import Sharing
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors; in the place of the images may be a list of them: what the model needs of each
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def evaluate(
         with compute.autocast():
             output = model(*(batch[name] for name in task.inputs))
         losses.append(task.loss(output, batch).item())
-        counts.append(len(batch["image"]))
+        counts.append(len(batch["index"]))
         parts.append(task.predictions(output, batch))
         if sharing is not None:
             terms.append(task.loss_terms(output, batch).item())

@@ -16,6 +16,7 @@ from data.loaders import WHOLE, Collate, FixedOrder, Part, TrainingOrder, build_
 from data.workers import Key, ReadingError, watched_batches
 from trainer.config.run import TrainConfig
 from trainer.errors import TrainingError
+from trainer.features import Features, ViewsInTurn
 from trainer.growth import scaled_size, stretches
 from trainer.loop import Batch
 
@@ -46,6 +47,8 @@ class RunData:
     weights: np.ndarray | None = None  # of the training records, to be drawn at these odds
     collate: Collate | None = None  # of training batches
     part: Part = WHOLE  # of every batch, that this process has
+    features: Features | None = None  # of a frozen backbone, in the place of the images of training and validation
+    in_turn: tuple[int, int] | None = None  # the views that epochs take in turn, and the first epoch of the phase
 
     @property
     def validates(self) -> bool:
@@ -70,8 +73,12 @@ class RunData:
                 weights=self.weights,
                 part=self.part if self.collate is None else WHOLE,
             )
+            if self.features is not None:
+                yield from self.features.training_batches(order, first_epoch, self._batches)
+                continue
             size = scaled_size(self.train.input_size, scale)
-            dataset = self.train if size == self.train.input_size else self.train.at(size)
+            sized = self.train if size == self.train.input_size else self.train.at(size)
+            dataset = sized if self.in_turn is None else ViewsInTurn(sized, *self.in_turn, begins=first_epoch)
             for batch in self._batches(dataset, order, self.collate):
                 # What puts a batch together may mix its images, so it has to have all of them.
                 yield batch if self.collate is None else cut(batch, self.part)
@@ -84,6 +91,9 @@ class RunData:
         """These records once, in this order, as they are or in another view. A batch too small for this process to
         have a part of it is an empty dict."""
         order = FixedOrder(indices, self.batch_size, view=view, part=self.part)
+        if self.features is not None and view == 0 and self.features.has(indices):
+            yield from self.features.evaluation_batches(order, self._batches)
+            return
         dataset = self.plain if view == 0 else self.views
         assert dataset is not None
         yield from self._batches(dataset, order)

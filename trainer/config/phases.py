@@ -98,9 +98,22 @@ class FinetunePhaseConfig:
 
 
 @dataclass(kw_only=True)
+class FeatureCacheConfig:
+    views: int
+    max_gb: float
+    max_disk_gb: float
+    half: bool
+
+    def __post_init__(self) -> None:
+        for name in ("views", "max_gb", "max_disk_gb"):
+            check_not_negative(f"phases.frozen.cache.{name}", getattr(self, name))
+
+
+@dataclass(kw_only=True)
 class FrozenPhaseConfig:
     epochs: int
     input_scales: list[float]
+    cache: FeatureCacheConfig
     scheduler: Any = field(default_factory=_changes)
     optimizer: Any = field(default_factory=_changes)
 

@@ -121,6 +121,7 @@ def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData)
         "model": asdict(config.model),
         "phase": [phase.name, phase.frozen, phase.backbone_lr_ratio, phase.batch_norm, phase.steps_per_epoch],
         "scale": phase.input_scales[-1],
+        "features": data.in_turn if data.features is None else [data.features.views, data.features.half],
         "optimizer": asdict(getattr(config.phases, phase.name).optimizer),
         "settings": {key: value for key, value in asdict(config.range_test).items() if key not in READING_KEYS},
         "run": [config.seed, config.accumulation, config.clip_norm, config.precision, config.channels_last],
