@@ -209,11 +209,24 @@ def doors(source: str) -> list[str]:
     return found
 
 
+# Modules that are imported by a name which no file or config gives: one of a table in the source, or the script that the
+# user started, in the processes of its own sweep.
+NAMED_IN_SOURCE = {
+    "trainer/__init__.py": ["import_module(module)"],
+    "trainer/launching.py": ["importlib.import_module(module)"],
+    "trainer/own_script.py": [
+        "importlib.import_module(script)",
+        "importlib.import_module('trainer.__main__' if verb is None else f'trainer.{verb}')",
+    ],
+}
+
+
 def test_no_source_calls_what_could_run_a_file() -> None:
     sources = [path for room in ("trainer", "models", "data") for path in (ROOT / room).rglob("*.py")]
     assert len(sources) > 50
-    found = {str(path): doors(path.read_text(encoding="utf-8")) for path in sources}
-    assert {path: calls for path, calls in found.items() if calls} == {}
+    found = {str(path.relative_to(ROOT)): doors(path.read_text(encoding="utf-8")) for path in sources}
+    calls = {path: [call.partition(": ")[2] for call in calls] for path, calls in found.items() if calls}
+    assert calls == NAMED_IN_SOURCE
 
 
 @pytest.mark.parametrize(

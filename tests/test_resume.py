@@ -151,7 +151,7 @@ def test_everything_that_may_not_change_is_named(tiny_run: RunDir, tmp_path: Pat
     copied = RunDir(tmp_path / "copy")
     shutil.copytree(tiny_run.path, copied.path)
     before = {path: path.read_bytes() for path in copied.path.rglob("*") if path.is_file() and path.name != "train.log"}
-    asked = ("seed=1", "data.split_seed=3", "model.dropout=0.5", "scheduler.max_lr=1e-2", "data.workers=1")
+    asked = ("seed=1", "data.split_seed=3", "model.dropout=0.5", "scheduler.max_lr=2e-2", "data.workers=1")
     ended = run_main(f"resume={copied.path}", *asked, folder=tmp_path)
     assert ended.code == 2
     assert len(ended.err.strip().splitlines()) == 1
@@ -159,7 +159,7 @@ def test_everything_that_may_not_change_is_named(tiny_run: RunDir, tmp_path: Pat
         "seed: was 0, now 1",
         "data.split_seed: was 0, now 3",
         "model.dropout: was 0.0, now 0.5",
-        "; scheduler.max_lr: was 0.003, now 0.01",
+        "; scheduler.max_lr: was 0.01, now 0.02",
     ):
         assert told in ended.err
     assert "data.workers: was" not in ended.err

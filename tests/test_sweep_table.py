@@ -141,14 +141,14 @@ def rates(config: DictConfig) -> list[tuple[float, ...]]:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ((), [[(1e-4, 3e-3)] * 2, [(3e-3,)] * 2, [(5.48e-4,)] * 2]),
+        ((), [[(1e-4, 1e-2)] * 2, [(1e-2,)] * 2, [(1e-3,)] * 2]),
         (
             ("scheduler.max_lr=9e-3", "scheduler.mode=triangular2", "scheduler.base_lr=1e-3"),
             [[(1e-3, 9e-3)] * 2, [(9e-3,)] * 2, [(3e-3,)] * 2],
         ),
         (
             ("phases.finetune.scheduler.max_lr=4e-4",),
-            [[(1e-4, 3e-3), (1e-4, 4e-4)], [(3e-3,), (4e-4,)], [(5.48e-4,), (2e-4,)]],
+            [[(1e-4, 1e-2), (1e-4, 4e-4)], [(1e-2,), (4e-4,)], [(1e-3,), (2e-4,)]],
         ),
         (("range_test=on",), [[("auto", "auto")] * 2, [("auto",)] * 2]),
         (
