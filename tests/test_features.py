@@ -161,7 +161,8 @@ def test_the_backbone_sees_each_view_once_and_each_validation_image_once(tmp_pat
     with counted_images(Backbone) as seen:
         run_in_process(tmp_path / "run", "phases.frozen.epochs=4", f"{VIEWS}=2")
     finetune, judged = 2 * [4, 4, 4, 3], [3]
-    # One image tries the decoder, one tells how large its features are; then a view, the validation images, and in the second epoch another.
+    # One image tries the decoder, one tells how large its features are; then a view, the validation images, and in the
+    # second epoch another view.
     assert seen == [1, 1, *[4, 4, 4], *[3], *[4, 4, 4], *finetune, *judged]
     with counted_images(Backbone) as seen:
         run_in_process(tmp_path / "ordinary", "phases.frozen.epochs=4", f"{VIEWS}=0")

@@ -209,8 +209,8 @@ def doors(source: str) -> list[str]:
     return found
 
 
-# Modules that are imported by a name which no file or config gives: one of a table in the source, or the script that the
-# user started, in the processes of its own sweep.
+# Modules that are imported by a name which no file or config gives: one of a table in the source, or the script that
+# the user started, in the processes of its own sweep.
 NAMED_IN_SOURCE = {
     "trainer/__init__.py": ["import_module(module)"],
     "trainer/launching.py": ["importlib.import_module(module)"],
