@@ -35,7 +35,8 @@ from trainer.exit_codes import exit_code
 from trainer.fault_message import fault_message
 from trainer.labelled_lines import labelled_output
 from trainer.launched_job import STOP, JobBugError, JobStoppedError, LaunchedJob, _portable, _requeued_once_saved
-from trainer.launching import cores, job_launcher
+from trainer.launcher_machine import cores
+from trainer.launching import job_launcher
 from trainer.run_lock import RunInUseError
 from trainer.stopping import Stopped, StopRequest
 from trainer.sweep import FAILED, FINISHED

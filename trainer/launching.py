@@ -27,13 +27,12 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from trainer.command_line import SCRIPT
 from trainer.errors import TrainingError
 from trainer.launched_job import STOP, JobConfigs, JobStoppedError, LaunchedJob
+from trainer.launcher_machine import THREADS, checked_count, shared_machine, start_ray
 from trainer.stopping import NAMES, STDERR, Stopped
 
 JOIN_SECONDS = 0.1
 WRONG_OPTION = (AssertionError, TypeError, ValueError)  # of a launcher, raised where it starts the jobs
 HYDRA_OWN = "hydra._internal.core_plugins."
-DEVICES = "CUDA_VISIBLE_DEVICES"
-THREADS = "OMP_NUM_THREADS"  # torch has so many too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ class SeparateJobs(Launcher):
     def __init__(self, name: str, kind: Kind, hydra_context: HydraContext, config: DictConfig) -> None:
         self._name, self._kind = name, kind
         self._options: dict[str, Any] = OmegaConf.to_container(config.hydra.launcher, resolve=False)  # type: ignore[assignment]
-        self.jobs_at_once = _checked_count(self._options.get("n_jobs")) if kind.here else None
+        self.jobs_at_once = checked_count(self._options.get("n_jobs")) if kind.here else None
         self._signum: int | None = None
         self._plugin: Launcher | None = None
         self.setup(hydra_context=hydra_context, task_function=lambda _: None, config=config)
@@ -237,7 +236,7 @@ class SeparateJobs(Launcher):
         options: dict[str, Any] = OmegaConf.to_container(config.hydra.launcher, resolve=True)  # type: ignore[assignment]
         environment: dict[str, str | None] = {SCRIPT: os.environ[SCRIPT]} if SCRIPT in os.environ else {}
         if self._kind.here:
-            environment |= self._shared_machine(options)
+            environment |= shared_machine(options, self.jobs_at_once or 1)
         elif options.get("cpus_per_task"):
             environment[THREADS] = str(options["cpus_per_task"])
         if self._name == "JoblibLauncher":
@@ -245,7 +244,7 @@ class SeparateJobs(Launcher):
         else:
             options.pop("n_jobs", None)
         if self._name == "RayLauncher":
-            _start_ray(options["ray"], self.jobs_at_once or 1)
+            start_ray(options["ray"], self.jobs_at_once or 1)
         if not self._kind.one_terminal:
             print(f"what the jobs print: {_shown(self._sweep / '.submitit')}/*/*_log.out", flush=True)
         with flag_override(config, ["struct", "readonly"], [False, False]):
@@ -262,49 +261,6 @@ class SeparateJobs(Launcher):
     def _may_be_elsewhere(self, options: dict[str, Any]) -> bool:
         """Whether jobs may run where the process of the sweep can't be seen; the cluster ends them, or lets them be."""
         return not self._kind.here or (options.get("ray") or {}).get("init", {}).get("address") not in (None, "local")
-
-    def _shared_machine(self, options: dict[str, Any]) -> dict[str, str | None]:
-        """Threads of each job, and the GPUs that submitit and Ray would hide where none are asked for."""
-        assert self.jobs_at_once is not None
-        given = os.environ.get(THREADS, "")
-        threads = given if given.isdigit() else str(max(cores() // self.jobs_at_once, 1))
-        print(f"{self.jobs_at_once} jobs at once, {threads} of {cores()} threads each", flush=True)
-        asked = options.get("gpus_per_node") or (options.get("ray") or {}).get("remote", {}).get("num_gpus")
-        return {THREADS: threads} | ({} if asked else {DEVICES: os.environ.get(DEVICES)})
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _checked_count(given: Any) -> int:
-    """Jobs at once, at most; below 0 as joblib counts: -1 is one per core."""
-    if isinstance(given, bool) or not isinstance(given, int) or given == 0:
-        raise ValueError(f"hydra.launcher.n_jobs={given} must be a number of jobs at once, or -1 for one per core")
-    return given if given > 0 else max(cores() + 1 + given, 1)
-
-
-def _start_ray(options: dict[str, Any], slots: int) -> None:
-    """Start Ray, or join the cluster at ray.init.address, unless that has been done.
-
-    Before the plugin would, because Ray takes the signals of the process that starts it.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
-    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: other processes would come first
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # lines that look alike, as those of epochs, would be left out
-    ray = importlib.import_module("ray")
-    options["remote"] = {name: value for name, value in options["remote"].items() if value is not None}
-    if ray.is_initialized():
-        return
-    given = {name: value for name, value in options["init"].items() if value is not None}
-    if "address" not in given:
-        given = {"address": "local", "num_cpus": slots, **given}
-    handlers = {number: signal.getsignal(number) for number in NAMES}
-    ray.init(**given)
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _first_line(error: Exception) -> str:
