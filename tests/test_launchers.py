@@ -10,25 +10,34 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
+import joblib
 import pandas as pd
 import pytest
 from conftest import TINY
-from faults import Ended, promised, run_main
+from faults import Ended, Fault, promised, run_main
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
 from test_sweep import job_of, outcome_of
 
 import trainer.__main__  # noqa: F401  # registers what configs refer to
 from data.errors import DataError
+from trainer.command_line import SCRIPT
 from trainer.config.store import read_config
 from trainer.exit_codes import exit_code
 from trainer.fault_message import fault_message
 from trainer.labelled_lines import labelled_output
 from trainer.launched_job import STOP, JobBugError, JobStoppedError, LaunchedJob, _portable, _requeued_once_saved
-from trainer.launching import cores
+from trainer.launcher_machine import cores
+from trainer.launching import job_launcher
+from trainer.run_lock import RunInUseError
 from trainer.stopping import Stopped, StopRequest
 from trainer.sweep import FAILED, FINISHED
 
@@ -127,6 +136,7 @@ def test_a_launcher_that_is_not_installed_is_told_with_what_to_type(
     [
         (("hydra/launcher=submitit_slurm",), "SLURM where there is none"),
         (("hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "no jobs at once"),
+        (("hydra.sweeper.max_batch_size=0",), "no jobs handed to a launcher"),
     ],
 )
 def test_what_a_launcher_can_not_do_is_told(arguments: tuple[str, ...], row: str, tmp_path: Path) -> None:
@@ -135,12 +145,65 @@ def test_what_a_launcher_can_not_do_is_told(arguments: tuple[str, ...], row: str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_option_of_the_wrong_type_is_told_in_one_line(tmp_path: Path) -> None:
+    name = "an option of a launcher of the wrong type"
+    arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.batch_size=x", "seed=1,2", *ONE_EPOCH]
+    Fault(name, *promised()[name], lambda folder: arguments).check(tmp_path)
+
+
+def test_a_job_in_the_process_of_the_sweep_stops_as_a_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / STOP).touch()  # between two jobs
+    group = os.getpgrp()
+    with pytest.raises(JobStoppedError):
+        job(tmp_path, os.getpid())(composed())
+    assert os.getpgrp() == group
+
+
+def launcher_of(*overrides: str) -> Any:
+    config = composed(*overrides)
+    with open_dict(config):
+        config.hydra.sweep.dir = "sweep"
+    loader = ConfigLoaderImpl(ConfigSearchPathImpl())
+    return job_launcher(hydra_context=HydraContext(loader, Callbacks()), task_function=lambda _: None, config=config)
+
+
+def test_joblib_with_one_job_at_once_is_no_launcher_of_processes() -> None:
+    found = launcher_of("hydra/launcher=joblib", "hydra.launcher.n_jobs=1")
+    assert type(found).__name__ == "BasicLauncher"  # Hydra imports its plugins a second time
+
+
+@pytest.mark.parametrize("count", [-1, 3])
+@pytest.mark.skipif(cores() == 1, reason="one job per core is one at once")
+def test_joblib_is_given_a_number_of_jobs_that_it_takes(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SCRIPT, "/a/script.py")
+    plugin: Any = launcher_of("hydra/launcher=joblib", f"hydra.launcher.n_jobs={count}")._instantiated()
+    assert plugin.joblib["n_jobs"] == (cores() if count == -1 else count)
+    assert joblib.Parallel(**plugin.joblib, backend="threading")(joblib.delayed(abs)(n) for n in range(5)) == [
+        *range(5)
+    ]
+    assert plugin.task_function.environment[SCRIPT] == "/a/script.py"
+    assert plugin.task_function.sweeper == os.getpid()
+
+
+@pytest.mark.parametrize(("address", "elsewhere"), [("null", False), ("local", False), ("auto", True)])
+def test_jobs_of_a_cluster_do_not_look_for_the_process_of_the_sweep(address: str, elsewhere: bool) -> None:
+    launcher = launcher_of("hydra/launcher=ray", f"hydra.launcher.ray.init.address={address}")
+    assert launcher._may_be_elsewhere(launcher._options) is elsewhere
+
+
 @pytest.mark.parametrize(
-    ("fault", "code"), [(ValueError("a key"), 2), (DataError("a file"), 3), (OSError(28, "No space left"), 4)]
+    ("fault", "code"),
+    [
+        (ValueError("a key"), 2),
+        (RunInUseError("in use"), 2),
+        (DataError("a file"), 3),
+        (OSError(28, "No space left"), 4),
+    ],
 )
 def test_a_fault_reaches_the_sweep_with_its_message_and_exit_code(fault: Exception, code: int) -> None:
     arrived = pickle.loads(pickle.dumps(_portable(fault)))
     assert (fault_message(arrived), exit_code(arrived)) == (fault_message(fault), code)
+    assert isinstance(arrived, RunInUseError) == isinstance(fault, RunInUseError)
 
 
 def test_a_bug_in_a_job_reaches_the_sweep_with_its_traceback() -> None:

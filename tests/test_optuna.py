@@ -4,6 +4,7 @@ import re
 import shlex
 import signal
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 from test_sweep import SHORT, content, job_of, listed, outcome_of, sweep_of, wait_for_updates
 
 from benchmarks.killed_runs import differences
+from trainer.command_line import SCRIPT
+from trainer.config.label_tasks import ClassificationTaskConfig
 from trainer.config.store import to_train_config
+from trainer.exit_codes import exit_code
 from trainer.run_dir import RunDir
 from trainer.stopping import Pruned, StopRequest
 from trainer.study.pruning import TrialPruning
@@ -33,7 +37,9 @@ from trainer.study.storage import (
     open_trial,
     read_trials,
 )
+from trainer.study.summary import command_of
 from trainer.sweep import FAILED, FINISHED, PRUNED, sweep_command
+from trainer.sweep_jobs import Job
 from trainer.train import train
 
 DOCS = Path(__file__).parents[1] / "docs" / "optuna.md"
@@ -85,6 +91,8 @@ def states_of(sweep: Path, count: int) -> list[str]:
         ("data.batch_size=range(5)", IntDistribution(0, 4)),
         ("data.batch_size=tag(log,range(1,65))", IntDistribution(1, 64, log=True)),
         ("model.dropout=range(0,0.5,0.1)", FloatDistribution(0.0, 0.4, step=0.1)),
+        ("model.dropout=range(0,1,0.3)", FloatDistribution(0.0, 0.9, step=0.3)),
+        ("model.dropout=range(1,0,-0.3)", FloatDistribution(0.1, 1.0, step=0.3)),
         ("model.dropout=interval(0,0.5)", FloatDistribution(0.0, 0.5)),
         ("scheduler.cycles=int(interval(1,6))", IntDistribution(1, 6)),
         (RATE, FloatDistribution(1e-4, 1e-1, log=True)),
@@ -217,6 +225,21 @@ def test_runs_that_are_judged_by_different_metrics_make_no_study() -> None:
     configs = [to_train_config(compose("task=classification", *TINY_LABELS)), to_train_config(compose(*TINY))]
     with pytest.raises(ValueError, match="a study has one objective, but its runs are judged as task=classification"):
         direction_of(configs, "auto")
+
+
+@dataclass(kw_only=True)
+class Plain(ClassificationTaskConfig):
+    kind: str = "plain"
+
+
+@pytest.mark.parametrize("monitor", [None, "accuracy"])
+def test_of_a_task_of_ones_own_the_direction_is_asked_for(monitor: str | None) -> None:
+    config = to_train_config(compose("task=classification", *TINY_LABELS))
+    config = replace(config, task=Plain(**{**vars(config.task), "kind": "plain", "monitor": monitor}))
+    code, message = promised()["a study of a task of one's own without a direction"]
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$") as told:
+        direction_of([config], "auto")
+    assert (exit_code(told.value), direction_of([config], "maximize")) == (code, "maximize")
 
 
 class PruneAfter:
@@ -376,6 +399,35 @@ def test_a_trial_that_was_being_asked_for_when_the_sweep_was_cut_is_asked_for_an
         study.ask(space)
     study.ask({"seed": space["seed"]})
     assert [trial.params for trial in read_trials(tmp_path, space)] == [trial.params for trial in study.trials[:2]]
+
+
+def test_a_journal_that_is_damaged_is_told_with_its_name_and_left_as_it_is(tmp_path: Path) -> None:
+    study = create_study(tmp_path, "minimize")
+    space = space_of(RATE).distributions
+    for _ in range(2):
+        study.ask(space)
+    lines = (tmp_path / JOURNAL).read_text().splitlines(keepends=True)
+    damaged = "".join([*lines[:2], "{nothing\n", *lines[2:]])
+    (tmp_path / JOURNAL).write_text(damaged)
+    code, message = promised()["the journal of a study damaged"]
+    with pytest.raises(ValueError, match=".*".join(map(re.escape, message.split("…")))) as told:
+        read_trials(tmp_path, space)
+    assert (exit_code(told.value), str(tmp_path / JOURNAL) in str(told.value)) == (code, True)
+    assert (tmp_path / JOURNAL).read_text() == damaged
+
+
+def test_a_study_that_leaves_places_of_its_launcher_empty_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "multirun.yaml").touch()  # a sweep that is there, so that none begins
+    asked = [*STUDY, RATE, "hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
+    advice = "advice: hydra/launcher=joblib runs 2 jobs at once, of which the study asks for one; hydra.sweeper.n_jobs"
+    assert advice in run_main(*asked, folder=tmp_path).out
+    assert advice not in run_main(*asked, "hydra.sweeper.n_jobs=2", folder=tmp_path).out
+
+
+def test_the_best_trial_is_run_again_by_the_script_that_began_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SCRIPT, "/a b/mine.py")
+    assert command_of(Job(0, ["seed=1", "name='a b'"], "0")) == """python '/a b/mine.py' seed=1 'name='"'"'a b'"'"''"""
 
 
 def test_a_run_that_is_better_at_the_other_end_than_the_study_looks_at_says_so(tmp_path: Path) -> None:

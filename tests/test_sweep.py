@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -18,13 +19,19 @@ import numpy as np
 import pytest
 from conftest import TINY, start_command
 from faults import Ended, run_main
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 from test_command import TELL_TORCH
 
 from benchmarks.killed_runs import differences
 from trainer.config.store import read_config
+from trainer.errors import TrainingError
 from trainer.output_dirs import new_folder, register_output_dirs
 from trainer.run_dir import RunDir
 from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, find_sweep, shown_state, sweep_command
+from trainer.sweep_jobs import Job, launch_jobs
 
 DOCS = Path(__file__).parents[1] / "docs" / "sweeps.md"
 SHORT = (
@@ -113,6 +120,32 @@ def test_a_sweep_killed_in_its_second_job_goes_on_and_equals_an_uninterrupted_on
     )  # fmt: skip
     assert again.stderr.strip().endswith("heavy: []")
     assert again.stdout.count("is finished already") == 2
+
+
+class Killed(Launcher):
+    """Tells of each job that its process died, as a launcher does."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None: ...
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        ended = [JobReturn(overrides=given, status=JobStatus.FAILED) for given in job_overrides]
+        for returned in ended:
+            returned.return_value = TrainingError("its process was killed")
+        return ended
+
+
+def test_a_failure_that_only_the_launcher_saw_is_kept_in_the_folder_of_the_job(tmp_path: Path) -> None:
+    jobs = [Job(number, [f"seed={number}", "sweep.resume=true"], str(number)) for number in range(3)]
+    JobRecord(tmp_path / "1").note_begun(["seed=1"])
+    JobRecord(tmp_path / "2").note_finished(["seed=2"], 1.5)
+    launch_jobs(Killed(), jobs, tmp_path)
+    seen = [JobRecord(tmp_path / str(number)).read() for number in range(3)]
+    assert [outcome and (outcome.state, outcome.reason, outcome.exit_code) for outcome in seen] == [
+        (FAILED, "its process was killed", 4),
+        (FAILED, "its process was killed", 4),
+        (FINISHED, None, None),
+    ]
+    assert [outcome and outcome.overrides for outcome in seen] == [["seed=0"], ["seed=1"], ["seed=2"]]
 
 
 def test_a_sweep_stopped_by_sigterm_says_how_to_go_on_and_does(tmp_path: Path) -> None:

@@ -10,14 +10,21 @@ from omegaconf import OmegaConf
 from test_compare import make_run, make_sweep
 
 from trainer.comparison.compare import sum_up_sweep
+from trainer.study.settings import SWEEPER
 from trainer.sweep import FINISHED, JobRecord
 
+GRID = "hydra_plugins.trainer.GridSweeper"
+FOLDER = "/a folder"
 TYPED = ["scheduler=clr,constant", "seed=1,2,3"]
 
 
-def noted(sweep: Path, **states: dict[str, object]) -> Path:
+STARTED = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=there", "hydra/launcher=joblib", "hydra.sweeper.n_trials=7"]
+
+
+def noted(sweep: Path, sweeper: str = GRID, **states: dict[str, object]) -> Path:
     """What a sweep writes besides its runs: the command, and the state of each job; jobs not named are finished."""
-    record = {"hydra": {"overrides": {"hydra": [], "task": TYPED}, "runtime": {"cwd": str(sweep)}}}
+    typed = {"overrides": {"hydra": STARTED, "task": TYPED}, "runtime": {"cwd": FOLDER}}
+    record = {"hydra": {**typed, "sweeper": {"_target_": sweeper}}}
     OmegaConf.save(OmegaConf.create(record), sweep / "multirun.yaml")
     for folder in sorted(path for path in sweep.iterdir() if path.is_dir()):
         state = states.get(folder.name, {"state": FINISHED, "value": 1.0})
@@ -30,7 +37,7 @@ def page_of(sweep: Path) -> str:
 
 
 def commands_of(page: str) -> list[str]:
-    return re.findall(r'<pre class="command">(.*?)</pre>', page)
+    return re.findall(r'<pre class="command">(.*?)</pre>', page, re.DOTALL)
 
 
 def test_settings_that_chance_may_have_ordered_are_to_be_run_with_more_seeds(tmp_path: Path) -> None:
@@ -39,10 +46,19 @@ def test_settings_that_chance_may_have_ordered_are_to_be_run_with_more_seeds(tmp
     page = page_of(tmp_path)
     assert "scheduler=clr is best" in page
     more, best, again, compared = commands_of(page)
-    assert more == "python -m trainer -m scheduler=clr,constant seed=1,2,3,4,5"
+    started = (
+        "cd '/a folder'\npython -m trainer -m hydra/launcher=joblib hydra.sweeper.n_trials=7 scheduler=clr,constant"
+    )
+    assert more == f"{started} seed=1,2,3,4,5"
     assert best == f"python -m trainer.predict run={tmp_path / 'clr_1'} images=FOLDER"
-    assert again == "python -m trainer -m scheduler=clr,constant seed=1,2,3"
+    assert again == f"{started} seed=1,2,3"
     assert compared == f"python -m trainer.compare runs={tmp_path}"
+
+
+def test_no_more_seeds_are_proposed_to_a_study_which_would_search_them(tmp_path: Path) -> None:
+    values = {"clr": (1.9, 2.0, 2.25), "1e-3": (2.05, 2.1, 2.2)}
+    sum_up_sweep(noted(make_sweep(tmp_path, values), sweeper=SWEEPER))
+    assert "seed=1,2,3,4,5" not in page_of(tmp_path)
 
 
 def test_jobs_that_failed_were_cut_or_given_up_are_told_and_can_be_run_again(tmp_path: Path) -> None:
@@ -54,7 +70,10 @@ def test_jobs_that_failed_were_cut_or_given_up_are_told_and_can_be_run_again(tmp
     }
     sum_up_sweep(noted(tmp_path, **states))
     page = page_of(tmp_path)
-    assert commands_of(page)[0] == "python -m trainer -m scheduler=clr,constant seed=1,2,3 sweep.resume=true"
+    assert commands_of(page)[0] == (
+        "cd '/a folder'\npython -m trainer -m hydra.sweep.dir=there hydra/launcher=joblib hydra.sweeper.n_trials=7 "
+        "scheduler=clr,constant seed=1,2,3 sweep.resume=true"
+    )
     for told in ("clr_2: failed: no <such> file", "clr_3: not finished", "clr_4: pruned"):
         assert told in page
     assert "no &lt;such&gt; file" in (tmp_path / "compare.html").read_text(encoding="utf-8")

@@ -3,26 +3,25 @@ settings with keys of their own can be swept over."""
 
 from __future__ import annotations
 
-import io
 import sys
-from contextlib import redirect_stderr
 from types import ModuleType
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.launching import job_launcher
+from trainer.study.settings import check_whole
 from trainer.sweep_jobs import (
     Job,
     check_is_sweep,
     compose_job,
     given_params,
+    launch_jobs,
     note_refusals,
     opened_sweep,
     print_list,
@@ -60,6 +59,8 @@ class GridSweeper(Sweeper):
             JobsFailedError: jobs failed.
         """
         check_is_sweep(self.config)
+        if self.max_batch_size is not None:
+            check_whole("max_batch_size", self.max_batch_size, 1)
         jobs = self._compose([*given_params(self.params), *arguments])
         if all(job.fault is not None for job in jobs):
             assert jobs[0].fault is not None
@@ -67,7 +68,7 @@ class GridSweeper(Sweeper):
         with opened_sweep(self.config) as sweep:
             note_refusals(sweep, jobs)
             try:
-                self._launch(jobs)
+                launch_jobs(self.launcher, jobs, sweep, self.max_batch_size)
                 sum_up(sweep, jobs)
             finally:
                 outcomes = [job.outcome(sweep) for job in jobs]
@@ -89,40 +90,13 @@ class GridSweeper(Sweeper):
         jobs = with_settings(settings, combinations, self.config)
         return [compose_job(loader, self.config, number, overrides) for number, overrides in enumerate(jobs)]
 
-    def _launch(self, jobs: list[Job]) -> None:
-        """Launch in stretches without a gap, because a launcher counts the jobs itself."""
-        stretches: list[list[Job]] = []
-        for job in jobs:
-            if job.fault is not None:
-                continue
-            last = stretches[-1] if stretches else []
-            if last and last[-1].number == job.number - 1 and len(last) != self.max_batch_size:
-                last.append(job)
-            else:
-                stretches.append([job])
-        for stretch in stretches:
-            ended = self.launcher.launch([job.overrides for job in stretch], initial_job_idx=stretch[0].number)
-            for job, returned in zip(stretch, ended, strict=True):
-                job.fault = _fault_of(returned)
-
-
-def _fault_of(returned: JobReturn) -> Exception | None:
-    if returned.status is not JobStatus.FAILED:
-        return None
-    try:
-        with redirect_stderr(io.StringIO()):  # Hydra announces there what the list will tell
-            _ = returned.return_value
-    except Exception as error:
-        return error
-    return None
-
 
 def register_sweeper() -> None:
     """Make the sweepers known to Hydra, which takes plugins from the package hydra_plugins alone.
 
     With them the resolver of a rate between two, for settings that are to be compared with cycles.
     """
-    from trainer.optuna_sweeper import OptunaSweeper  # it launches by the sweeper above
+    from trainer.optuna_sweeper import OptunaSweeper
 
     OmegaConf.register_new_resolver("middle_rate", middle_rate, replace=True)
     plugins = Plugins.instance()  # looks through that package first, where it is installed

@@ -23,12 +23,13 @@ from trainer.errors import TrainingError
 from trainer.exit_codes import EXIT_CONFIG, EXIT_DATA, EXIT_TRAINING, exit_code
 from trainer.fault_message import fault_message
 from trainer.labelled_lines import labelled_output
+from trainer.run_lock import RunInUseError
 from trainer.stopping import Stopped, StopRequest
 
 STOP = ".stop"  # a file in the folder of the sweep: its jobs are to save and stop
 LOOK_SECONDS = 0.3
 OFFERED = ("joblib", "submitit_local", "submitit_slurm", "ray")  # in conf/hydra/launcher
-KINDS: Mapping[int, Callable[[str], Exception]] = {
+SENT_AS: Mapping[int, Callable[[str], Exception]] = {
     EXIT_CONFIG: ValueError,
     EXIT_DATA: DataError,
     EXIT_TRAINING: TrainingError,
@@ -92,6 +93,8 @@ class LaunchedJob:
         from trainer.__main__ import prepare, run  # registers what configs refer to
 
         prepare()
+        if os.getpid() == self.sweeper:  # joblib, where it can't start processes
+            return self._in_the_sweep(run, composed)
         job = HydraConfig.get().job.num
         folder = Path(HydraConfig.get().runtime.output_dir)
         with suppress(OSError):
@@ -116,6 +119,12 @@ class LaunchedJob:
         finally:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def _in_the_sweep(self, run: Callable[[DictConfig], float | None], composed: DictConfig) -> float | None:
+        """The job under the signals of the sweep, whose process this is; Stopped, if one comes, ends both."""
+        if Path(self.sweep, STOP).exists():  # it came between two jobs
+            raise JobStoppedError(signal.SIGTERM)
+        return run(composed)
 
     @contextmanager
     def _told_to_stop(self, begun_by: int) -> Iterator[None]:
@@ -204,7 +213,9 @@ def _is_alive(process: int) -> bool:
 
 def _portable(error: Exception) -> Exception:
     """The same fault in a class that every process can unpickle."""
-    kind = KINDS.get(exit_code(error))
+    if isinstance(error, RunInUseError):
+        return RunInUseError(str(error))
+    kind = SENT_AS.get(exit_code(error))
     if kind is not None:
         return kind(fault_message(error))
     bug = JobBugError(f"{type(error).__name__}: {error}")

@@ -17,20 +17,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from trainer.command_line import SCRIPT
 from trainer.errors import TrainingError
 from trainer.launched_job import STOP, JobConfigs, JobStoppedError, LaunchedJob
+from trainer.launcher_machine import THREADS, checked_count, shared_machine, start_ray
 from trainer.stopping import NAMES, STDERR, Stopped
 
 JOIN_SECONDS = 0.1
+WRONG_OPTION = (AssertionError, TypeError, ValueError)  # of a launcher, raised where it starts the jobs
 HYDRA_OWN = "hydra._internal.core_plugins."
-DEVICES = "CUDA_VISIBLE_DEVICES"
-THREADS = "OMP_NUM_THREADS"  # torch has so many too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,12 @@ def job_launcher(*, hydra_context: HydraContext, task_function: TaskFunction, co
             f"hydra/launcher={chosen}: there is no srun here; start the sweep on a login node of a SLURM cluster, "
             "or take hydra/launcher=submitit_local"
         )
-    return SeparateJobs(name, kind, hydra_context, config)
+    separate = SeparateJobs(name, kind, hydra_context, config)
+    if name == "JoblibLauncher" and separate.jobs_at_once == 1:  # it would run them in this process, and change it
+        here = BasicLauncher()
+        here.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        return here
+    return separate
 
 
 class SeparateJobs(Launcher):
@@ -96,7 +103,7 @@ class SeparateJobs(Launcher):
     def __init__(self, name: str, kind: Kind, hydra_context: HydraContext, config: DictConfig) -> None:
         self._name, self._kind = name, kind
         self._options: dict[str, Any] = OmegaConf.to_container(config.hydra.launcher, resolve=False)  # type: ignore[assignment]
-        self._jobs_at_once = _checked_count(self._options.get("n_jobs")) if kind.here else None
+        self.jobs_at_once = checked_count(self._options.get("n_jobs")) if kind.here else None
         self._signum: int | None = None
         self._plugin: Launcher | None = None
         self.setup(hydra_context=hydra_context, task_function=lambda _: None, config=config)
@@ -114,15 +121,17 @@ class SeparateJobs(Launcher):
         stop = self._sweep / STOP
         self._sweep.mkdir(parents=True, exist_ok=True)
         stop.unlink(missing_ok=True)
-        if self._plugin is None:
-            self._plugin = self._instantiated()
         try:
+            if self._plugin is None:
+                self._plugin = self._instantiated()
             with self._handing_on_signals(stop):
                 ended = self._launch(self._plugin, job_overrides, initial_job_idx)
         except self._lost as error:
             if self._signum is not None:  # its processes were busy starting
                 raise Stopped(self._signum, at_once=True) from None
             raise TrainingError(f"{self._told(error)}; sweep.resume=true goes on with the jobs that were cut") from None
+        except WRONG_OPTION as error:
+            raise self._refused(error) from error
         except Stopped:
             raise
         except KeyboardInterrupt:  # of Ray, in the place of ours
@@ -147,9 +156,15 @@ class SeparateJobs(Launcher):
         return tuple(found)
 
     def _told(self, error: Exception) -> str:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = lines[0] if lines else type(error).__name__
-        return f"hydra/launcher={self._config.hydra.runtime.choices['hydra/launcher']} gave up: {told}"
+        return f"{self._chosen} gave up: {_first_line(error)}"
+
+    def _refused(self, error: Exception) -> ValueError:
+        """Of what a launcher raises where one of its options is of the wrong type."""
+        return ValueError(f"{self._chosen}: {_first_line(error)}")
+
+    @property
+    def _chosen(self) -> str:
+        return f"hydra/launcher={self._config.hydra.runtime.choices['hydra/launcher']}"
 
     def _launch(self, plugin: Launcher, jobs: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
         if self._name == "LocalLauncher":
@@ -167,7 +182,7 @@ class SeparateJobs(Launcher):
                     place = waiting.popleft()
                     ended[place] = self._launch_one(plugin, jobs[place], first + place)
 
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(self._jobs_at_once or 1)]
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(self.jobs_at_once or 1)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -183,6 +198,8 @@ class SeparateJobs(Launcher):
             (ended,) = plugin.launch([overrides], initial_job_idx=number)
         except self._lost as error:
             failed.return_value = TrainingError(self._told(error))
+        except WRONG_OPTION as error:
+            failed.return_value = self._refused(error)
         except Exception as error:
             failed.return_value = error
         else:
@@ -217,70 +234,38 @@ class SeparateJobs(Launcher):
         """The plugin's launcher, with what it knows of its options, and a task that can travel."""
         config = deepcopy(self._config)
         options: dict[str, Any] = OmegaConf.to_container(config.hydra.launcher, resolve=True)  # type: ignore[assignment]
-        environment: dict[str, str | None] = {}
+        environment: dict[str, str | None] = {SCRIPT: os.environ[SCRIPT]} if SCRIPT in os.environ else {}
         if self._kind.here:
-            environment |= self._shared_machine(options)
+            environment |= shared_machine(options, self.jobs_at_once or 1)
         elif options.get("cpus_per_task"):
             environment[THREADS] = str(options["cpus_per_task"])
-        if self._name != "JoblibLauncher":
+        if self._name == "JoblibLauncher":
+            options["n_jobs"] = self.jobs_at_once
+        else:
             options.pop("n_jobs", None)
         if self._name == "RayLauncher":
-            _start_ray(options["ray"], self._jobs_at_once or 1)
+            start_ray(options["ray"], self.jobs_at_once or 1)
         if not self._kind.one_terminal:
             print(f"what the jobs print: {_shown(self._sweep / '.submitit')}/*/*_log.out", flush=True)
         with flag_override(config, ["struct", "readonly"], [False, False]):
             config.hydra.launcher = options
         job = LaunchedJob(
             sweep=str(self._sweep),
-            sweeper=os.getpid() if self._kind.here else None,
+            sweeper=None if self._may_be_elsewhere(options) else os.getpid(),
             environment=environment,
             labelled=self._kind.one_terminal,
         )
         context = HydraContext(JobConfigs(self._context.config_loader), self._context.callbacks)  # type: ignore[arg-type]
         return Plugins.instance().instantiate_launcher(context, job, config)
 
-    def _shared_machine(self, options: dict[str, Any]) -> dict[str, str | None]:
-        """Threads of each job, and the GPUs that submitit and Ray would hide where none are asked for."""
-        assert self._jobs_at_once is not None
-        given = os.environ.get(THREADS, "")
-        threads = given if given.isdigit() else str(max(cores() // self._jobs_at_once, 1))
-        print(f"{self._jobs_at_once} jobs at once, {threads} of {cores()} threads each", flush=True)
-        asked = options.get("gpus_per_node") or (options.get("ray") or {}).get("remote", {}).get("num_gpus")
-        return {THREADS: threads} | ({} if asked else {DEVICES: os.environ.get(DEVICES)})
+    def _may_be_elsewhere(self, options: dict[str, Any]) -> bool:
+        """Whether jobs may run where the process of the sweep can't be seen; the cluster ends them, or lets them be."""
+        return not self._kind.here or (options.get("ray") or {}).get("init", {}).get("address") not in (None, "local")
 
 
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _checked_count(given: Any) -> int:
-    """Jobs at once, at most; below 0 as joblib counts: -1 is one per core."""
-    if isinstance(given, bool) or not isinstance(given, int) or given == 0:
-        raise ValueError(f"hydra.launcher.n_jobs={given} must be a number of jobs at once, or -1 for one per core")
-    return given if given > 0 else max(cores() + 1 + given, 1)
-
-
-def _start_ray(options: dict[str, Any], slots: int) -> None:
-    """Start Ray, or join the cluster at ray.init.address, unless that has been done.
-
-    Before the plugin would, because Ray takes the signals of the process that starts it.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
-    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: other processes would come first
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # lines that look alike, as those of epochs, would be left out
-    ray = importlib.import_module("ray")
-    options["remote"] = {name: value for name, value in options["remote"].items() if value is not None}
-    if ray.is_initialized():
-        return
-    given = {name: value for name, value in options["init"].items() if value is not None}
-    if "address" not in given:
-        given = {"address": "local", "num_cpus": slots, **given}
-    handlers = {number: signal.getsignal(number) for number in NAMES}
-    ray.init(**given)
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def _shown(path: Path) -> str:

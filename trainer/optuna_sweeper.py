@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from trainer.config.run import TrainConfig
 from trainer.exit_codes import FAULTS
+from trainer.launching import SeparateJobs, job_launcher
 from trainer.study.settings import StudySettings, direction_of
 from trainer.sweep_jobs import (
     Job,
     check_is_sweep,
     compose_job,
     given_params,
+    launch_jobs,
     note_refusals,
     opened_sweep,
     print_list,
@@ -42,12 +45,9 @@ class OptunaSweeper(Sweeper):
         self.of_study = of_study
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from trainer.grid_sweeper import GridSweeper  # which registers this one
-
         self.hydra_context: HydraContext = hydra_context
         self.config: DictConfig = config
-        self._grid = GridSweeper(max_batch_size=None, params=None, settings=None)
-        self._grid.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher: Launcher = job_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until there are as many as were asked for.
@@ -63,7 +63,7 @@ class OptunaSweeper(Sweeper):
         settings = self._read_settings()
         space = self._read_space([*given_params(self.params), *arguments])
         direction = direction_of(self._sound_examples(space), settings.direction)
-        for sentence in space.advice(settings.n_trials):
+        for sentence in [*space.advice(settings.n_trials), *self._advice(settings.n_jobs)]:
             print(f"advice: {sentence}", flush=True)
         jobs: list[Job] = []
         with opened_sweep(self.config) as sweep:
@@ -85,6 +85,14 @@ class OptunaSweeper(Sweeper):
                 "hydra.sweeper.settings is a list of settings for hydra/sweeper=grid; a study has no use for it"
             )
         return StudySettings.read(self.of_study)
+
+    def _advice(self, n_jobs: int) -> list[str]:
+        at_once = self.launcher.jobs_at_once if isinstance(self.launcher, SeparateJobs) else None
+        if n_jobs > 1 or at_once is None or at_once == 1:
+            return []
+        chosen = self.config.hydra.runtime.choices["hydra/launcher"]
+        told = f"hydra/launcher={chosen} runs {at_once} jobs at once, of which the study asks for one"
+        return [f"{told}; hydra.sweeper.n_jobs={at_once} fills it"]
 
     def _read_space(self, arguments: Sequence[str]) -> Space:
         from trainer.study.space import read_space
@@ -137,7 +145,7 @@ class OptunaSweeper(Sweeper):
         from trainer.study.storage import tell
 
         note_refusals(sweep, batch)
-        self._grid._launch(batch)
+        launch_jobs(self.launcher, batch, sweep)
         for job in batch:
             tell(study, job.number, job.outcome(sweep))
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import io
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from trainer.config.run import TrainConfig
@@ -20,9 +23,19 @@ from trainer.config.store import to_train_config
 from trainer.exit_codes import FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.run_dir import RunDir, write_text
-from trainer.run_lock import locked
+from trainer.run_lock import RunInUseError, locked
 from trainer.stopping import StopRequest
-from trainer.sweep import BEGUN, FAILED, FINISHED, JobRecord, Outcome, check_started_by, shown_state, typed_for
+from trainer.sweep import (
+    BEGUN,
+    FAILED,
+    FINISHED,
+    JobRecord,
+    Outcome,
+    check_started_by,
+    shown_state,
+    typed_for,
+    without_resume,
+)
 from trainer.sweep_table import RECORD, write_sweep_table
 
 
@@ -117,6 +130,27 @@ def note_refusals(sweep: Path, jobs: Sequence[Job]) -> None:
         print(f"job {job.number} is left out: {reason}", flush=True)
 
 
+def launch_jobs(launcher: Launcher, jobs: Sequence[Job], sweep: Path, max_batch_size: int | None = None) -> None:
+    """Launch the sound ones, in stretches without a gap, because a launcher counts the jobs itself.
+
+    `max_batch_size`: of a stretch. What a job ended with becomes its fault.
+    """
+    stretches: list[list[Job]] = []
+    for job in jobs:
+        if job.fault is not None:
+            continue
+        last = stretches[-1] if stretches else []
+        if last and last[-1].number == job.number - 1 and len(last) != max_batch_size:
+            last.append(job)
+        else:
+            stretches.append([job])
+    for stretch in stretches:
+        ended = launcher.launch([job.overrides for job in stretch], initial_job_idx=stretch[0].number)
+        for job, returned in zip(stretch, ended, strict=True):
+            job.fault = _fault_of(returned)
+            _note_unseen(sweep, job)
+
+
 def sum_up(sweep: Path, jobs: Sequence[Job]) -> None:
     """Complete sweep.csv, and write the page of the sweep where a job has ended since the last time.
 
@@ -165,6 +199,30 @@ def raise_failures(sweep: Path, jobs: Sequence[Job], outcomes: Sequence[Outcome 
 def reason_of(fault: Exception) -> str:
     text = fault_message(fault) if isinstance(fault, FAULTS) else f"{type(fault).__name__}: {fault}"
     return " ".join(text.split())
+
+
+def _fault_of(returned: JobReturn) -> Exception | None:
+    if returned.status is not JobStatus.FAILED:
+        return None
+    try:
+        with redirect_stderr(io.StringIO()):  # Hydra announces there what the list will tell
+            _ = returned.return_value
+    except Exception as error:
+        return error
+    return None
+
+
+def _note_unseen(sweep: Path, job: Job) -> None:
+    """Leave the failure in the job's folder where only the launcher saw it, as of a process that was killed."""
+    if job.fault is None or isinstance(job.fault, RunInUseError):
+        return
+    run_dir, record = RunDir(sweep / job.folder), JobRecord(sweep / job.folder)
+    with suppress(ValueError):  # a damaged record, of which the job has told
+        before = record.read()
+        unseen = not run_dir.config.exists() if before is None else before.state == BEGUN
+        of_another = before is not None and before.overrides != without_resume(job.overrides)
+        if unseen and not of_another:
+            record.note_failure(without_resume(job.overrides), reason_of(job.fault), exit_code(job.fault))
 
 
 def _folder_of(composed: DictConfig, number: int) -> str:

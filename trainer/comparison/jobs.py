@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,10 +17,13 @@ from trainer.comparison.runs import job_folders
 from trainer.comparison.statistics import FEWEST_PAIRS, Comparison
 from trainer.next_steps import Step, program_of
 from trainer.run_dir import RunDir
-from trainer.sweep import BEGUN, FAILED, JobRecord, Outcome, shown_state, typed_for
+from trainer.study.settings import SWEEPER
+from trainer.sweep import BEGUN, FAILED, JobRecord, Outcome, shown_state, without_resume
 from trainer.sweep_table import RECORD
 
 MORE_SEEDS = 5
+RESUME = "sweep.resume=true"
+UNREADABLE = (OSError, YAMLError, OmegaConfBaseException, AssertionError, LookupError, TypeError, ValueError)
 
 
 class Jobs:
@@ -59,16 +63,28 @@ class Jobs:
         return told + [[folder.name, "", reason] for folder, reason in self.damaged.items()]
 
     def command(self, *changes: str) -> str:
-        """What started the sweep, with `changes` in the place of what was typed for their keys; empty where the
-        record of it can't be read."""
+        """What started the sweep, and where, with `changes` in the place of what was typed for their keys; in a folder
+        of its own unless they resume it. Empty where the record of it can't be read."""
         try:
             record = OmegaConf.load(self.sweep / RECORD)
-            typed = typed_for(OmegaConf.select(record, "hydra.overrides"))
-        except (OSError, YAMLError, OmegaConfBaseException, AssertionError, LookupError, TypeError, ValueError):
+            typed: Any = OmegaConf.to_container(OmegaConf.select(record, "hydra.overrides"), resolve=False)
+            of_hydra, of_jobs = typed["hydra"], without_resume(typed["task"])
+            folder = str(OmegaConf.select(record, "hydra.runtime.cwd"))
+        except UNREADABLE:
             return ""
         changed = {text.partition("=")[0] for text in changes}
-        kept = [text for text in typed if text.lstrip("+").partition("=")[0] not in changed]
-        return shlex.join([*self._program, "-m", *kept, *changes])
+        changed |= {"hydra.mode"} if RESUME in changes else {"hydra.mode", "hydra.sweep.dir"}
+        kept = [text for text in [*of_hydra, *of_jobs] if text.lstrip("+").partition("=")[0] not in changed]
+        return f"cd {shlex.quote(folder)}\n{shlex.join([*self._program, '-m', *kept, *changes])}"
+
+    @property
+    def is_study(self) -> bool:
+        """Whether Optuna chose the values of the jobs."""
+        try:
+            record = OmegaConf.load(self.sweep / RECORD)
+            return bool(OmegaConf.select(record, "hydra.sweeper._target_") == SWEEPER)
+        except UNREADABLE:
+            return False
 
     @property
     def _program(self) -> list[str]:
@@ -86,14 +102,14 @@ class Jobs:
 def steps_after(jobs: Jobs | None, comparison: Comparison | None) -> list[Step]:
     """What would help most comes first."""
     steps = []
-    if jobs is not None and jobs.unfinished and (command := jobs.command("sweep.resume=true")):
+    if jobs is not None and jobs.unfinished and (command := jobs.command(RESUME)):
         steps.append(Step("Run the jobs that are cut or failed, once what ails them is mended.", command))
     if comparison is None:
         return steps
     best, *others = comparison.summaries
     chance = [other.behind.beyond_chance for other in others if other.behind is not None]
     seeds = len(best.setting.runs)
-    if others and not all(chance) and jobs is not None:
+    if others and not all(chance) and jobs is not None and not jobs.is_study:  # which would search the seeds as well
         number = max(FEWEST_PAIRS, MORE_SEEDS if seeds < MORE_SEEDS else 2 * seeds)
         listed = ",".join(str(seed) for seed in range(1, number + 1))
         if command := jobs.command(f"seed={listed}"):

@@ -51,16 +51,17 @@ class StudySettings:
             ("pruner_warmup_epochs", 0),
             ("pruner_reduction_factor", 2),
         ):
-            _check_whole(key, getattr(self, key), least)
+            check_whole(key, getattr(self, key), least)
         if self.seed is not None:
-            _check_whole("seed", self.seed, 0)
+            check_whole("seed", self.seed, 0)
 
 
 def direction_of(configs: Sequence[TrainConfig], asked: str) -> str:
     """minimize or maximize, from the configs of a few jobs of the study and hydra.sweeper.direction.
 
     Raises:
-        ValueError: the jobs are judged by different metrics, or train nothing.
+        ValueError: the jobs are judged by different metrics, or train nothing; or the task is a user's own, of whose
+            metrics the better end is known only once a job runs.
     """
     from trainer.comparison.runs import higher_is_better  # imports pandas
 
@@ -77,6 +78,9 @@ def direction_of(configs: Sequence[TrainConfig], asked: str) -> str:
         )
     if asked != "auto":
         return asked
+    own = next((task for task, _ in judged if task not in USUAL_MONITORS), None)
+    if own is not None:
+        raise ValueError(f"task={own} is your own; say hydra.sweeper.direction=minimize or maximize")
     return "maximize" if True in judged.values() else "minimize"
 
 
@@ -85,7 +89,7 @@ def _check_choice(key: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"hydra.sweeper.{key}={_shown(value)} is not one of {', '.join(choices)}")
 
 
-def _check_whole(key: str, value: Any, least: int) -> None:
+def check_whole(key: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < math.inf:
         raise ValueError(f"hydra.sweeper.{key}={_shown(value)} must be a whole number, {least} or more")
 

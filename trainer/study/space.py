@@ -30,7 +30,7 @@ class Dimension:
         """key=value, with all digits; a step of a range has no more than its own."""
         if isinstance(value, float):
             stepped = isinstance(self.distribution, FloatDistribution) and self.distribution.step is not None
-            return f"{self.key}={float(f'{value:.12g}') if stepped else value!r}"
+            return f"{self.key}={_without_rounding(value) if stepped else value!r}"
         return f"{self.key}={value}"
 
     @property
@@ -161,7 +161,13 @@ def _range(override: Override, value: RangeSweep, log: bool) -> BaseDistribution
     _check_log(override, values[0], log)
     if whole:
         return IntDistribution(int(values[0]), int(values[-1]), log=log, step=int(step))
-    return FloatDistribution(values[0], values[-1], step=float(step))
+    low, high, step = (_without_rounding(number) for number in (values[0], values[-1], step))
+    return FloatDistribution(low, high, step=step)
+
+
+def _without_rounding(number: float) -> float:
+    """As it is meant: of 0.1 + 0.2 the 0.3."""
+    return float(f"{number:.12g}")
 
 
 def _check_log(override: Override, low: float, log: bool) -> None:

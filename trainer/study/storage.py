@@ -43,6 +43,9 @@ def read_trials(sweep: Path, names: Collection[str]) -> list[FrozenTrial]:
     """The trials of a sweep that no process works on, but for one that was being asked for when it was cut.
 
     `names`: of all parameters of a trial.
+
+    Raises:
+        ValueError: the journal was damaged before its last line.
     """
     path = sweep / JOURNAL
     written = path.read_bytes() if path.exists() else b""
@@ -52,7 +55,13 @@ def read_trials(sweep: Path, names: Collection[str]) -> list[FrozenTrial]:
     if not whole:
         return []
     _lock_file(path).unlink(missing_ok=True)  # of a process that was killed in the moment in which it wrote
-    trials = open_study(sweep, NopPruner()).trials
+    try:
+        trials = open_study(sweep, NopPruner()).trials
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); put a copy of it in its place, or begin a new study, without "
+            "sweep.resume=true"
+        ) from error
     return list(takewhile(lambda trial: trial.params.keys() == set(names), trials))
 
 

@@ -12,6 +12,7 @@ import yaml
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from trainer.command_line import command
 from trainer.run_dir import write_text
 from trainer.sweep_jobs import Job, reason_of
 
@@ -44,7 +45,7 @@ def summarize(study: Study, sweep: Path, jobs: Sequence[Job]) -> None:
 
 def command_of(job: Job) -> str:
     """What runs the trial by itself."""
-    return shlex.join(["python", "-m", "trainer", *job.overrides])
+    return f"{command('python')} {shlex.join(job.overrides)}"
 
 
 def _results(study: Study, job: Job, trials: Sequence[FrozenTrial]) -> dict[str, object]:
