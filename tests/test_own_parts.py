@@ -289,9 +289,11 @@ def test_an_own_dataset_is_split_by_group_and_learnt(tmp_path: Path) -> None:
     looked = run_script(script, *look, "hydra.run.dir=looked")
     assert looked.code in (0, 1), looked.err
     assert "16" in looked.out
-    judged = run_script(script, "evaluate", f"run={run}", "split=val", "out=judged")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    judged = run_main("run=../run", "split=val", "out=judged", folder=elsewhere, program="trainer.evaluate")
     assert judged.code == 0, judged.err
-    again = pd.read_csv(tmp_path / "judged" / "metrics.csv").iloc[-1]
+    again = pd.read_csv(elsewhere / "judged" / "metrics.csv").iloc[-1]
     assert again["mre_mm"] == pytest.approx(json.loads((run / "results.json").read_text())["metrics"]["val"]["mre_mm"])
 
     ended = run_script(script, *classes, *MODEL, *SHORT, *small, "hydra.run.dir=classes")
@@ -341,6 +343,17 @@ class Mine(OwnDecoder):
 
         return Decoder()
 """
+METRIC = """@part(task="mine")
+class Mine(OwnNumbers):
+    def losses(self, values, target, scale):
+        return values[:, 0]
+
+    def numbers(self, values, scale):
+        return values[:, 0]
+
+    def metrics(self, predicted, target):
+        return {"rmse": 1.0}
+"""
 SMALL = (*IMAGES[3:], *MODEL, *SHORT[:4])
 WRONG = {
     "a part for a group that is not there": ('@part(modell="mine")\nclass Mine:\n    pass\n', ()),
@@ -378,6 +391,27 @@ WRONG = {
         DATA + '        return [Sample(name="a", image=np.zeros((64, 64), np.uint8), points={"p": (1, 2)})] * 2\n',
         ("data=mine", *SMALL),
     ),
+    "a sample whose name is a number": (
+        DATA + '        return [Sample(name=7, image=np.zeros((64, 64), np.uint8), points={"p": (1, 2)})]\n',
+        ("data=mine", *SMALL),
+    ),
+    "a sample with points=None": (
+        DATA + '        return [Sample(name="a", image=np.zeros((64, 64), np.uint8), points=None)]\n',
+        ("data=mine", *SMALL),
+    ),
+    "a sample whose spacing is text": (
+        DATA + "        image, points = np.zeros((64, 64), np.uint8), {'p': (1, 2)}\n"
+        '        return [Sample(name="a", image=image, points=points, pixel_spacing_mm="0.5")]\n',
+        ("data=mine", *SMALL),
+    ),
+    "an own metric under a name of trainer's": (
+        METRIC,
+        ("task=mine", *IMAGES, *MODEL),
+    ),
+    "a ValueError in a part": (
+        MINE + '        raise ValueError("no such month")\n',
+        ("scheduler=mine", *IMAGES, *MODEL, *SHORT[:4]),
+    ),
     "a sample that is no image": (
         DATA + '        return [Sample(name="a", image=np.zeros((64, 64)), points={"p": (1, 2)})]\n',
         ("data=mine", *SMALL),
@@ -391,7 +425,7 @@ def test_a_wrong_part_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     script = tmp_path / "my_part.py"
     text, overrides = WRONG[name]
     script.write_text(
-        f"from trainer import OwnData, OwnDecoder, OwnSchedule, Sample, main, part\n\n\n{text}\n\nmain()\n"
+        f"from trainer import OwnData, OwnDecoder, OwnNumbers, OwnSchedule, Sample, main, part\n\n\n{text}\n\nmain()\n"
     )
     ended = run_script(script, *overrides, "hydra.run.dir=run")
     assert ended.code == code, ended.err

@@ -202,7 +202,7 @@ def test_a_real_report_says_what_to_do_what_differs_and_how_to_make_the_run_agai
     ("overrides", "expected"),
     [
         ([], []),
-        (["seed=3", "scheduler.max_lr=1e-2"], [("scheduler.max_lr", "0.003", "0.01"), ("seed", "0", "3")]),
+        (["seed=3", "scheduler.max_lr=2e-2"], [("scheduler.max_lr", "0.01", "0.02"), ("seed", "0", "3")]),
         (
             ["task=classification", "task.num_samples=2"],
             [
