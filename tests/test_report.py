@@ -265,13 +265,17 @@ def in_finetune(**changes: Any) -> dict[str, Any]:
         ),
         (
             {"best": {"epoch": 2, "phase": "frozen"}}, {},
-            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 "
-            "phases.finetune.scheduler.base_lr=0.00033 phases.finetune.scheduler.max_lr=0.001",
+            (
+                "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 "
+                "phases.finetune.scheduler.base_lr=0.00033 phases.finetune.scheduler.max_lr=0.001"
+            ),
         ),
         (
             {"best": {"epoch": 2, "phase": "frozen"}}, in_finetune(max_lr=6e-3),
-            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 "
-            "phases.finetune.scheduler.base_lr=0.00033 phases.finetune.scheduler.max_lr=0.002",
+            (
+                "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 "
+                "phases.finetune.scheduler.base_lr=0.00033 phases.finetune.scheduler.max_lr=0.002"
+            ),
         ),
         (
             {"best": {"epoch": 2, "phase": "frozen"}}, in_finetune(kind="constant", lr=3e-4),
