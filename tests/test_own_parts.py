@@ -156,10 +156,11 @@ def test_an_own_schedule_gives_every_rate_and_goes_on_after_a_cut(tmp_path: Path
     assert rates(tmp_path / "phase", "frozen") != pytest.approx(rates(tmp_path / "phase", "finetune"))
 
     few = ("phases=frozen_only", "phases.frozen.epochs=2", "range_test.num_steps=24", "hydra.run.dir=tested")
-    ended = run_script(script, *tested, *(text for text in TINY if not text.startswith("phases.")), *few)
+    ended = run_script(script, *tested, *(text for text in tiny if not text.startswith("phases.")), *few)
     assert ended.code == 0, ended.err
     (found,) = json.loads((tmp_path / "tested" / "results.json").read_text())["range_test"].values()
-    assert max(rates(tmp_path / "tested", "frozen")) <= found["bounds"]["max_lr"]
+    used = rates(tmp_path / "tested", "frozen")
+    assert used == pytest.approx([square_root(step, found["bounds"]["max_lr"], 20) for step in range(len(used))])
 
     (tmp_path / "new_xrays").mkdir()
     Image.fromarray(draw_phantom(1, 0, height=96, width=80).image).save(tmp_path / "new_xrays" / "a.png")
