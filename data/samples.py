@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -140,12 +141,24 @@ def _checked(samples: Iterable[Sample], source: str) -> list[Sample]:
         raise DataError(f"{source}: expected Samples, got {enumerated(dict.fromkeys(others))}.")
     first: dict[str, int] = {}
     for line, sample in enumerate(found, 1):
+        _check_kinds(sample, f"{source}: line {line}")
         if first.setdefault(sample.name, line) != line:
             raise DataError(
                 f"{source}: line {first[sample.name]} and line {line} are both called {quoted(sample.name)}. Give each "
                 "image a name of its own."
             )
     return found
+
+
+def _check_kinds(sample: Sample, where: str) -> None:
+    """Raises DataError for what no name, points, covariates or split can be; what they say is looked at later."""
+    if not isinstance(sample.name, str) or not sample.name:
+        raise DataError(f"{where} has name={sample.name!r}, expected text; write name=str(...).")
+    for key, value in (("points", sample.points), ("covariates", sample.covariates)):
+        if not isinstance(value, Mapping):
+            raise DataError(f"{where} ({sample.name}) has {key}={value!r}, expected a dict; leave it out for none.")
+    if sample.split is not None and not isinstance(sample.split, str):
+        raise DataError(f"{where} ({sample.name}) has split={sample.split!r}, expected {enumerated(SPLIT_WORDS)}.")
 
 
 def _point(sample: Sample, name: str, source: str) -> tuple[float, float]:
@@ -162,12 +175,16 @@ def _point(sample: Sample, name: str, source: str) -> tuple[float, float]:
 
 
 def _spacing(sample: Sample, source: str) -> float:
-    spacing = sample.pixel_spacing_mm
-    if spacing is None:
+    given = sample.pixel_spacing_mm
+    if given is None:
         return np.nan
-    if not (np.isfinite(spacing) and spacing > 0):
-        raise DataError(f"{source}: pixel_spacing_mm={spacing} of {sample.name} must be above 0, or None.")
-    return float(spacing)
+    try:
+        spacing = math.nan if isinstance(given, str) else float(given)
+    except (TypeError, ValueError):
+        spacing = math.nan
+    if not (math.isfinite(spacing) and spacing > 0):
+        raise DataError(f"{source}: pixel_spacing_mm={given!r} of {sample.name} must be a number above 0, or None.")
+    return spacing
 
 
 def _splits(samples: list[Sample], source: str) -> list[str] | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHER_PROGRAMS = ("pip", "pytest", "tensorboard", "mlflow", "wandb", "eval", "cd")
 # What may stand before a command: a variable of the environment, a scheduler of jobs.
 BEFORE = re.compile(r"^(?:(?:exec|srun|nohup|time|[A-Z_]+=\S+)\s+)+")
 

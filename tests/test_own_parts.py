@@ -20,9 +20,11 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TINY
+from documented import blocks
 from faults import ANYTHING, Ended, promised, run_main
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from data.phantom import draw_phantom
@@ -30,6 +32,7 @@ from models.own_backbones import OWN_BACKBONES
 from trainer import load, own_script, parts
 from trainer.command_line import SCRIPT
 from trainer.config.schemas import SCHEMAS, known_keys
+from trainer.schedules.formula import FormulaSchedule
 
 PAGES = Path(__file__).parents[1] / "docs"
 SHORT = ("phases.frozen.epochs=1", "phases.finetune.epochs=1", "pictures=false", "device=cpu", "scheduler.cycles=1")
@@ -46,6 +49,15 @@ def script_of(page: str, folder: Path) -> Path:
     (name,) = set(re.findall(r"[Ss]ave this as\s+`(\w+\.py)`", text))
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     path = folder / name
+    path.write_text(code, encoding="utf-8")
+    return path
+
+
+def script_of_readme(folder: Path) -> Path:
+    """The block of README.md that makes a part, as a script."""
+    readme = PAGES.parent / "README.md"
+    (code,) = [block for block in blocks(readme) if re.search(r"^from trainer import .*\bpart\b", block, re.MULTILINE)]
+    path = folder / "my_script.py"
     path.write_text(code, encoding="utf-8")
     return path
 
@@ -121,7 +133,7 @@ def rates(run: Path, phase: str) -> list[float]:
 
 def test_an_own_schedule_gives_every_rate_and_goes_on_after_a_cut(tmp_path: Path) -> None:
     script = script_of("own_schedule.md", tmp_path)
-    first, _, in_a_phase, _, _ = commands_of("own_schedule.md")
+    first, _, in_a_phase, tested, predicted = commands_of("own_schedule.md")
     tiny = [text for text in TINY if text != "scheduler.cycles=1"]
 
     run = trained(script, *first, *tiny)
@@ -143,6 +155,19 @@ def test_an_own_schedule_gives_every_rate_and_goes_on_after_a_cut(tmp_path: Path
     )
     assert rates(tmp_path / "phase", "frozen") != pytest.approx(rates(tmp_path / "phase", "finetune"))
 
+    few = ("phases=frozen_only", "phases.frozen.epochs=2", "range_test.num_steps=24", "hydra.run.dir=tested")
+    ended = run_script(script, *tested, *(text for text in tiny if not text.startswith("phases.")), *few)
+    assert ended.code == 0, ended.err
+    (found,) = json.loads((tmp_path / "tested" / "results.json").read_text())["range_test"].values()
+    used = rates(tmp_path / "tested", "frozen")
+    assert used == pytest.approx([square_root(step, found["bounds"]["max_lr"], 20) for step in range(len(used))])
+
+    (tmp_path / "new_xrays").mkdir()
+    Image.fromarray(draw_phantom(1, 0, height=96, width=80).image).save(tmp_path / "new_xrays" / "a.png")
+    ended = run_script(script, *(text.replace("outputs/DATE/RUN", "run") for text in predicted), "out=answers")
+    assert ended.code == 0, ended.err
+    assert pd.read_csv(tmp_path / "answers" / "predictions.csv")["image"].tolist() == ["a.png"]
+
     forget_parts()
     for name, told in (
         (
@@ -155,6 +180,11 @@ def test_an_own_schedule_gives_every_rate_and_goes_on_after_a_cut(tmp_path: Path
         assert told.code == code
         pattern = "error: " + ".*".join(re.escape(part) for part in message.split(ANYTHING))
         assert re.fullmatch(pattern, told.err.strip()), told.err
+
+
+def test_the_cycle_of_a_formula_is_counted_in_whole_numbers() -> None:
+    schedule = FormulaSchedule(name="mine", rate=float, momentum=lambda step: None, cycle=lambda step: step / 4)
+    assert [repr(schedule.cycle_at(step)) for step in (0, 3, 4, 9)] == ["0", "0", "1", "2"]
 
 
 def test_every_choice_of_an_own_part_is_composed_and_checked_as_ever(tmp_path: Path) -> None:
@@ -173,6 +203,14 @@ def test_every_choice_of_an_own_part_is_composed_and_checked_as_ever(tmp_path: P
     helped = run_script(script, "--help")
     assert helped.code == 0
     assert f"scheduler=square_root ({script}:6)" in helped.out
+
+
+def test_the_part_of_the_readme_is_a_choice_as_its_comment_says(tmp_path: Path) -> None:
+    script = script_of_readme(tmp_path)
+    (typed,) = re.findall(r"# python my_script\.py (.*)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    shown = run_script(script, *shlex.split(typed), "--cfg", "job", "--resolve")
+    assert shown.code == 0, shown.err
+    assert "  kind: square_root\n  max_lr: 0.0005\n" in shown.out
 
 
 def test_a_process_of_a_launcher_knows_the_parts_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +327,11 @@ def test_an_own_dataset_is_split_by_group_and_learnt(tmp_path: Path) -> None:
     looked = run_script(script, *look, "hydra.run.dir=looked")
     assert looked.code in (0, 1), looked.err
     assert "16" in looked.out
-    judged = run_script(script, "evaluate", f"run={run}", "split=val", "out=judged")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    judged = run_main("run=../run", "split=val", "out=judged", folder=elsewhere, program="trainer.evaluate")
     assert judged.code == 0, judged.err
-    again = pd.read_csv(tmp_path / "judged" / "metrics.csv").iloc[-1]
+    again = pd.read_csv(elsewhere / "judged" / "metrics.csv").iloc[-1]
     assert again["mre_mm"] == pytest.approx(json.loads((run / "results.json").read_text())["metrics"]["val"]["mre_mm"])
 
     ended = run_script(script, *classes, *MODEL, *SHORT, *small, "hydra.run.dir=classes")
@@ -341,6 +381,17 @@ class Mine(OwnDecoder):
 
         return Decoder()
 """
+METRIC = """@part(task="mine")
+class Mine(OwnNumbers):
+    def losses(self, values, target, scale):
+        return values[:, 0]
+
+    def numbers(self, values, scale):
+        return values[:, 0]
+
+    def metrics(self, predicted, target):
+        return {"rmse": 1.0}
+"""
 SMALL = (*IMAGES[3:], *MODEL, *SHORT[:4])
 WRONG = {
     "a part for a group that is not there": ('@part(modell="mine")\nclass Mine:\n    pass\n', ()),
@@ -378,6 +429,27 @@ WRONG = {
         DATA + '        return [Sample(name="a", image=np.zeros((64, 64), np.uint8), points={"p": (1, 2)})] * 2\n',
         ("data=mine", *SMALL),
     ),
+    "a sample whose name is a number": (
+        DATA + '        return [Sample(name=7, image=np.zeros((64, 64), np.uint8), points={"p": (1, 2)})]\n',
+        ("data=mine", *SMALL),
+    ),
+    "a sample with points=None": (
+        DATA + '        return [Sample(name="a", image=np.zeros((64, 64), np.uint8), points=None)]\n',
+        ("data=mine", *SMALL),
+    ),
+    "a sample whose spacing is text": (
+        DATA + "        image, points = np.zeros((64, 64), np.uint8), {'p': (1, 2)}\n"
+        '        return [Sample(name="a", image=image, points=points, pixel_spacing_mm="0.5")]\n',
+        ("data=mine", *SMALL),
+    ),
+    "an own metric under a name of trainer's": (
+        METRIC,
+        ("task=mine", *IMAGES, *MODEL),
+    ),
+    "a ValueError in a part": (
+        MINE + '        raise ValueError("no such month")\n',
+        ("scheduler=mine", *IMAGES, *MODEL, *SHORT[:4]),
+    ),
     "a sample that is no image": (
         DATA + '        return [Sample(name="a", image=np.zeros((64, 64)), points={"p": (1, 2)})]\n',
         ("data=mine", *SMALL),
@@ -391,7 +463,7 @@ def test_a_wrong_part_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     script = tmp_path / "my_part.py"
     text, overrides = WRONG[name]
     script.write_text(
-        f"from trainer import OwnData, OwnDecoder, OwnSchedule, Sample, main, part\n\n\n{text}\n\nmain()\n"
+        f"from trainer import OwnData, OwnDecoder, OwnNumbers, OwnSchedule, Sample, main, part\n\n\n{text}\n\nmain()\n"
     )
     ended = run_script(script, *overrides, "hydra.run.dir=run")
     assert ended.code == code, ended.err

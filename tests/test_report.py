@@ -13,7 +13,7 @@ from conftest import compose
 
 from trainer.config.store import to_train_config
 from trainer.departures import departures
-from trainer.next_steps import next_steps
+from trainer.next_steps import TypedCommand, next_steps, ways_to_use
 from trainer.report import write_report
 from trainer.run_dir import RunDir
 
@@ -233,7 +233,18 @@ def results_of(**changes: Any) -> dict[str, Any]:
 
 
 EPOCHS = pd.DataFrame({"phase": ["frozen"] * 2 + ["finetune"] * 8, "epoch": range(1, 11)})
-CONFIG = {"scheduler": {"max_lr": 1e-3}, "max_minutes": None, "max_steps": None, "data": {"kind": "csv"}}
+CLR = {"kind": "clr", "base_lr": 1e-3, "max_lr": 3e-3}
+CONFIG = {
+    "scheduler": CLR,
+    "phases": {"finetune": {"scheduler": {}}},
+    "max_minutes": None,
+    "max_steps": None,
+    "data": {"kind": "csv"},
+}
+
+
+def in_finetune(**changes: Any) -> dict[str, Any]:
+    return {"phases": {"finetune": {"scheduler": changes}}}
 
 
 @pytest.mark.parametrize(
@@ -254,8 +265,23 @@ CONFIG = {"scheduler": {"max_lr": 1e-3}, "max_minutes": None, "max_steps": None,
         ),
         (
             {"best": {"epoch": 2, "phase": "frozen"}}, {},
-            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 phases.finetune.scheduler.max_lr=0.0007",
+            (
+                "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 "
+                "phases.finetune.scheduler.base_lr=0.00033 phases.finetune.scheduler.max_lr=0.001"
+            ),
         ),
+        (
+            {"best": {"epoch": 2, "phase": "frozen"}}, in_finetune(max_lr=6e-3),
+            (
+                "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 "
+                "phases.finetune.scheduler.base_lr=0.00033 phases.finetune.scheduler.max_lr=0.002"
+            ),
+        ),
+        (
+            {"best": {"epoch": 2, "phase": "frozen"}}, in_finetune(kind="constant", lr=3e-4),
+            "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 phases.finetune.scheduler.lr=0.0001",
+        ),
+        ({"best": {"epoch": 2, "phase": "frozen"}}, in_finetune(kind="mine", steepness=2.0), ""),
         (
             {"split": "train"}, {},
             "python -m trainer 'data.table=a b.csv' phases.finetune.epochs=8 data.val_fraction=0.2",
@@ -276,3 +302,40 @@ def test_the_first_step_follows_from_what_the_run_came_to(
     steps = next_steps(results_of(**changes), {**CONFIG, **config}, EPOCHS)
     assert 1 <= len(steps) <= 3
     assert steps[0].command == first
+
+
+def test_a_phase_is_not_to_end_where_it_ends_already() -> None:
+    epochs = pd.DataFrame({"phase": ["frozen", "finetune", "finetune"], "epoch": [1, 2, 3]})
+    steps = next_steps(results_of(best={"epoch": 2, "phase": "finetune"}), CONFIG, epochs)
+    assert not any("epochs=2" in step.command for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "num_steps", "changes"),
+    [
+        (1, 300, ["range_test.repeats=3", "range_test.num_steps=600"]),
+        (3, 100, ["range_test.num_steps=200"]),
+        (2, 0, ["range_test.repeats=3"]),
+    ],
+)
+def test_a_range_test_without_a_rate_is_to_be_made_larger_than_it_was(
+    repeats: int, num_steps: int, changes: list[str]
+) -> None:
+    results = {"environment": {"overrides": [], "folder": "/", "command": "python -m trainer"}}
+    steps = next_steps(results, {"range_test": {"repeats": repeats, "num_steps": num_steps}}, None)
+    assert [step.command for step in steps] == [f"python -m trainer range_test=only {change}" for change in changes]
+
+
+def test_other_phantoms_are_not_those_of_the_run() -> None:
+    ways = ways_to_use(Path("run"), results_of(), {"data": {"kind": "phantom", "seed": 1}})
+    assert ways["evaluate on other images"].endswith("data.num_images=200 data.seed=2")
+
+
+def test_an_own_script_under_torchrun_sweeps_and_checks_by_one_process() -> None:
+    command = "torchrun --nproc-per-node=2 /a=b/mine.py seed=1"
+    typed = TypedCommand({"command": command, "script": "/a=b/mine.py", "overrides": ["seed=1"], "folder": "/"})
+    assert typed.again("seed=2") == "torchrun --nproc-per-node=2 /a=b/mine.py seed=2"
+    assert typed.again("seed=1,2", many=True) == "python /a=b/mine.py -m seed=1,2"
+    assert typed.verb("check") == "python /a=b/mine.py check seed=1"
+    by_torchrun = TypedCommand({"command": "torchrun -m trainer", "script": None, "overrides": [], "folder": "/"})
+    assert by_torchrun.again("seed=1,2", many=True) == "python -m trainer -m seed=1,2"

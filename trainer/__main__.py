@@ -34,7 +34,7 @@ from trainer.help import help_text
 from trainer.launched_job import forget_plugin_configs
 from trainer.output_dirs import register_output_dirs
 from trainer.own_script import load_parts
-from trainer.parts import check_parts_known, told_parts
+from trainer.parts import check_parts_known, place_in_own, told_parts
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
 from trainer.stopping import Pruned, Stopped, StopRequest
@@ -220,7 +220,7 @@ def prepare() -> None:
 def fail(error: Exception, message: str | None = None, run_dir: RunDir | None = None) -> NoReturn:
     """Tell a fault, in the log of the run too, and end with its exit code."""
     if may_tell(error):
-        message = message or fault_message(error)
+        message = place_in_own(error) + (message or fault_message(error))
         if run_dir is not None:
             run_dir.note_fault(message)
         print(f"error: {message}", file=sys.stderr)

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from trainer.command_line import override, verb_command
+from trainer.command_line import override, own_command, verb_command
+from trainer.config.schedules import RATE_KEYS
 from trainer.recipes import names_recipe
 
 MOST_STEPS = 3
 LATE, EARLY = 0.9, 0.5  # shares of a phase's epochs at which its best one came
 SEEDS = "1,2,3"
+REPEATS = 3  # of a range test whose curve says too little
 
 
 class TypedCommand:
@@ -26,20 +28,20 @@ class TypedCommand:
         self.overrides = list(environment["overrides"])
         self.folder = str(environment["folder"])
         self.program = program_of(environment)
+        script = environment.get("script")
+        self.by_one = ["python", "-m", "trainer"] if script is None else shlex.split(own_command(script))
+        self.is_of_script = script is not None
 
     def again(self, *changes: str, many: bool = False) -> str:
         """With `changes` in the place of what was typed for these keys; `many`: as a sweep, by one process."""
         changed = {_key(text) for text in changes}
         kept = [text for text in self.overrides if _key(text) not in changed]
-        program = (
-            ["python", *self.program[self.program.index("-m") :]] if many and "-m" in self.program else self.program
-        )
+        program = self.by_one if many else self.program
         return shlex.join([*program, *(["-m"] if many else []), *kept, *changes])
 
     def verb(self, name: str) -> str:
         """Another verb, such as check, in its place."""
-        own_script = self.program[-2:] != ["-m", "trainer"]
-        program = [*self.program, name] if own_script else ["python", "-m", f"trainer.{name}"]
+        program = [*self.by_one, name] if self.is_of_script else ["python", "-m", f"trainer.{name}"]
         return shlex.join([*program, *self.overrides])
 
     @property
@@ -51,6 +53,9 @@ class TypedCommand:
 def program_of(environment: Mapping[str, Any]) -> list[str]:
     """What stands before the overrides: python -m trainer, torchrun with its options, or a script of somebody's own."""
     words = shlex.split(environment["command"])
+    script = environment.get("script")
+    if script is not None and script in words:  # whose path may look like an override
+        return words[: words.index(script) + 1]
     return list(takewhile(lambda word: word.startswith("-") or not re.search(r"^[~+]|=", word), words))
 
 
@@ -68,7 +73,7 @@ def next_steps(results: Mapping[str, Any], config: Mapping[str, Any], epochs: pd
     """
     typed = TypedCommand(results["environment"])
     if "taken" not in results:
-        return _after_range_tests(results, typed)
+        return _after_range_tests(results, config, typed)
     steps = [
         *_if_nothing_was_learnt(results, typed),
         *_if_not_validated(results, typed),
@@ -88,13 +93,17 @@ def ways_to_use(folder: Path, results: Mapping[str, Any], config: Mapping[str, A
     """Purpose -> command: predict, evaluate, resume, reproduce."""
     if "taken" not in results:  # what range tests alone leave to do are next steps
         return {}
-    new_data = {"image_folder": "data.root=FOLDER", "phantom": "data.num_images=200 data.seed=1"}
-    given = new_data.get(config["data"]["kind"], "data.table=new.csv")
+    data = config["data"]
+    new_data = {
+        "image_folder": "data.root=FOLDER",
+        "phantom": f"data.num_images=200 data.seed={data.get('seed', 0) + 1}",  # another than the run's own
+    }
+    given = new_data.get(data["kind"], "data.table=new.csv")
     evaluate = f"{verb_command('evaluate')} {shlex.quote(override('run', str(folder)))} {given}"
     return {**results.get("commands", {}), "evaluate on other images": evaluate}
 
 
-def _after_range_tests(results: Mapping[str, Any], typed: TypedCommand) -> list[Step]:
+def _after_range_tests(results: Mapping[str, Any], config: Mapping[str, Any], typed: TypedCommand) -> list[Step]:
     commands = results.get("commands", {})
     found = [Step(f"{purpose.capitalize()}.", command) for purpose, command in commands.items()]
     if found:
@@ -103,16 +112,23 @@ def _after_range_tests(results: Mapping[str, Any], typed: TypedCommand) -> list[
             typed.again("range_test=on"),
         )
         return [*found, tested]
-    return [
-        Step(
-            "No rate is to be taken from this curve. Three climbs under other data orders make a steadier one.",
-            typed.again("range_test=only", "range_test.repeats=3"),
-        ),
-        Step(
-            "Twice as many steps from the lowest rate to the highest may show what these hid.",
-            typed.again("range_test=only", "range_test.num_steps=200"),
-        ),
-    ]
+    test = config["range_test"]
+    steps = []
+    if test["repeats"] < REPEATS:
+        steps.append(
+            Step(
+                "No rate is to be taken from this curve. Three climbs under other data orders make a steadier one.",
+                typed.again("range_test=only", f"range_test.repeats={REPEATS}"),
+            )
+        )
+    if test["num_steps"]:  # 0 is an epoch
+        steps.append(
+            Step(
+                "Twice as many steps from the lowest rate to the highest may show what these hid.",
+                typed.again("range_test=only", f"range_test.num_steps={2 * test['num_steps']}"),
+            )
+        )
+    return steps
 
 
 def _if_nothing_was_learnt(results: Mapping[str, Any], typed: TypedCommand) -> list[Step]:
@@ -164,20 +180,27 @@ def _on_the_length(
         where = "the last one" if place == count else "one of the last"
         why = f"The best epoch is {where}: a longer {last_phase} phase may do better."
         return [Step(why, typed.again(*more))]
-    if best["phase"] == last_phase and place <= EARLY * count:
+    if best["phase"] == last_phase and place <= EARLY * count and max(2, place) < count:
         why = (
             f"The best epoch of the {last_phase} phase is number {place} of {count}; what followed was no better. "
             "A phase that ends there takes less time, and its schedule ends low."
         )
         return [Step(why, typed.again(f"phases.{last_phase}.epochs={max(2, place)}"))]
     if best["phase"] != last_phase:
-        used = results["learning_rates"][last_phase]["head_max"]
-        key = "max_lr" if "max_lr" in config["scheduler"] else "lr"
         why = (
             f"The {last_phase} phase made nothing better than the {best['phase']} phase did: its rates may be too high."
         )
-        return [Step(why, typed.again(f"phases.{last_phase}.scheduler.{key}={used / 3:.1g}"))]
+        lower = _lower_rates(config, last_phase)
+        return [Step(why, typed.again(*lower) if lower else "")]
     return []
+
+
+def _lower_rates(config: Mapping[str, Any], phase: str) -> list[str]:
+    """A third of each rate of the phase that is a number: all of them, so that they stay in their order."""
+    run_wide, own = config["scheduler"], config["phases"][phase]["scheduler"]
+    scheduler = own if own.get("kind", run_wide["kind"]) != run_wide["kind"] else {**run_wide, **own}
+    rates = {key: scheduler[key] for key in RATE_KEYS if isinstance(scheduler.get(key), int | float)}
+    return [f"phases.{phase}.scheduler.{key}={value / 3:.2g}" for key, value in rates.items()]
 
 
 def _on_the_rates(results: Mapping[str, Any], typed: TypedCommand) -> list[Step]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
+from traceback import walk_tb
 from typing import Any, TypeVar, dataclass_transform
 
 from hydra.core.config_store import ConfigStore
@@ -104,6 +105,15 @@ def part(**choice: str) -> Callable[[Part], Part]:
         return given
 
     return register
+
+
+def place_in_own(error: BaseException) -> str:
+    """`file:line: ` of the innermost line of a user's own parts that a plain ValueError came through, else nothing."""
+    if type(error) is not ValueError:  # all others are faults that were told on purpose, and name their place
+        return ""
+    own = {origin.file for origin in OWN.values()}
+    places = [(os.path.abspath(at.f_code.co_filename), line) for at, line in walk_tb(error.__traceback__)]
+    return next((f"{file}:{line}: " for file, line in reversed(places) if file in own), "")
 
 
 def own_choices(config: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 
 import cv2
@@ -64,8 +65,9 @@ def _own(predictor: Predictor) -> tuple[str, list[tuple[str, np.ndarray]]]:
     """Validation images of the run, where they are still there."""
     for split in ("val", "train"):
         try:
-            records = (judged := judged_data(predictor.run, NOTHING_GIVEN, split)).data.records
-            images = [(records.image_names[i], records.read(int(i))) for i in judged.indices[:MOST]]
+            with chdir("."):  # own data have the process go to their folder, and the file is to be written from here
+                records = (judged := judged_data(predictor.run, NOTHING_GIVEN, split)).data.records
+                images = [(records.image_names[i], records.read(int(i))) for i in judged.indices[:MOST]]
             return f"{'validation' if split == 'val' else 'training'} images of the run", images
         except (ValueError, DataError, OSError):  # they have moved, or there is no such split
             continue

@@ -34,7 +34,7 @@ class FormulaSchedule(Schedule):
         return momentum
 
     def cycle_at(self, step: int) -> int:
-        return self.cycle(step)
+        return int(self.cycle(step))
 
     def after(self, monitors: Sequence[float]) -> Schedule:
         return self

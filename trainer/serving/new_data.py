@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from data.known_records import (
 from data.splits import SPLITS
 from trainer.config.data import CsvConfig, ImageFolderConfig, LabelData, PhantomConfig
 from trainer.config.landmark_data import LandmarkData
+from trainer.config.own_data import OwnData
 from trainer.mapping import check_mapping
 from trainer.run_data import RunData
 from trainer.serving.network import build_task, data_of
@@ -178,9 +180,17 @@ def groups_of(judged: Judged, column: str) -> np.ndarray:
 
 
 def _in_its_folder(run: TrainedRun) -> TrainedRun:
-    """Its paths as its command meant them: relative to the folder that it was typed in."""
+    """Its paths as its command meant them: relative to the folder that it was typed in.
+
+    Which fields of own data are paths is not known, nor which of them their images are read from later: this process
+    goes to that folder.
+    """
     folder = Path(run.run_dir.read_environment()["folder"])
     data = run.config.data
+    if isinstance(data, OwnData):
+        if folder.is_dir():
+            os.chdir(folder)
+        return run
     changes: dict[str, Any] = {}
     for name in ("table", "root"):
         if isinstance(value := getattr(data, name, None), str):

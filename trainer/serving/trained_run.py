@@ -73,7 +73,9 @@ def read_run(path: Path) -> TrainedRun:
         raise ValueError(
             f"run={path} is not finished: it went on to update {made} after results.json was written; {_go_on(run_dir)}"
         )
-    return TrainedRun(run_dir, config, results, weights, metrics, known, _read_calibration(run_dir, known))
+    calibration = _read_calibration(run_dir, known)
+    here = RunDir(path.absolute())  # it is read again later, also where own data have this process go to their folder
+    return TrainedRun(here, config, results, weights, metrics, known, calibration)
 
 
 def _read_results(run_dir: RunDir) -> dict[str, Any]:
