@@ -24,6 +24,7 @@ from faults import ANYTHING, Ended, promised, run_main
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
+from served import check_promise
 
 from data.phantom import draw_phantom
 from models.own_backbones import OWN_BACKBONES
@@ -313,9 +314,14 @@ def test_own_tasks_have_their_own_outputs_losses_and_metrics(tmp_path: Path) -> 
     assert told[[f"p_{stage}" for stage in stages]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-3)
     answered = load(run).predict(np.zeros((96, 80), np.uint8))
     assert set(answered["prediction"]) <= set(stages)
+    ended = run_script(script, "export", f"run={run}", "format=torchscript", "out=ordinal.pt")  # held against the run
+    assert (ended.code, ended.err) == (0, "")
+    check_promise("an operation that ONNX lacks", run_script(script, "export", f"run={run}", "format=onnx"))
 
     ended = run_script(script, *quantile, *MODEL, *IMAGES, *SHORT, "hydra.run.dir=quantile")
     assert ended.code == 0, ended.err
+    ended = run_script(script, "export", "run=quantile", "format=onnx", "out=quantile.onnx")
+    assert (ended.code, ended.err) == (0, "")
     results = json.loads((tmp_path / "quantile" / "results.json").read_text())
     told = pd.read_csv(tmp_path / "quantile" / "predictions.csv")
     share = (told["target"] < told["prediction"]).mean()
