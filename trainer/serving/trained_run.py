@@ -59,7 +59,7 @@ def read_run(path: Path) -> TrainedRun:
     saved = read_config(run_dir.config)
     if run_dir.environment.is_file():
         check_parts_known(saved, run_dir.read_environment(), f"predict {override('run', str(path))} images=FOLDER")
-    config = to_train_config(saved)
+    config = to_train_config(saved, run_dir.config)
     results = _read_results(run_dir)
     made = _count_updates(run_dir)
     try:
