@@ -188,6 +188,13 @@ MISTAKES = {
     "an export of a run that is none": ["run=nowhere", "format=onnx"],
     "an export to another ending": ["run=RUN", "format=onnx", "out=model.pt"],
     "an export onto a file": ["run=RUN", "format=torchscript", "out=there.pt"],
+    "an export onto the JSON of another": ["run=RUN", "format=torchscript", "out=other.pt"],
+    "an export among the checkpoints": [
+        "run=RUN",
+        "format=safetensors",
+        "out=RUN/checkpoints/best.safetensors",
+        "overwrite=true",
+    ],
     "an export into a folder that is a file": ["run=RUN", "format=torchscript", "out=there.pt/model.pt"],
     "an export of a run that has not ended": ["run=UNFINISHED", "format=onnx"],
     "a sweep of exports": ["run=RUN", "format=onnx,torchscript", "-m"],
@@ -198,6 +205,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_as_promised(name: str, tmp_path: Path) -> None:
     (tmp_path / "there.pt").write_text("")
+    (tmp_path / "other.pt.json").write_text("")
     arguments = [text.replace("=RUN", f"={run_of('landmarks')}") for text in MISTAKES[name]]
     if "run=UNFINISHED" in arguments:
         unfinished = shutil.copytree(run_of("landmarks"), tmp_path / "unfinished")
