@@ -150,6 +150,10 @@ def test_an_own_schedule_gives_every_rate_and_goes_on_after_a_cut(tmp_path: Path
             "a run with own parts, without its script",
             run_main("run=run", "images=.", folder=tmp_path, program="trainer.predict"),
         ),
+        (
+            "a run with own parts, exported without its script",
+            run_main("run=run", "format=torchscript", folder=tmp_path, program="trainer.export"),
+        ),
         ("a run with own parts, resumed without its script", run_main("resume=run", folder=tmp_path)),
     ):
         code, message = promised()[name]
@@ -215,6 +219,9 @@ def test_an_own_backbone_is_frozen_then_fine_tuned_from_a_file(tmp_path: Path) -
     assert ended.code == 0, ended.err
     kept = load_file(tmp_path / "frozen" / "checkpoints" / "best.safetensors")
     assert all(torch.equal(kept[f"backbone.net.{key}"], value) for key, value in state.items())
+    ended = run_script(script, "export", "run=frozen", "format=safetensors", "out=frozen.safetensors")
+    assert (ended.code, ended.err) == (0, "")
+    assert state.keys() <= load_file(tmp_path / "frozen.safetensors").keys()
 
     ended = run_script(script, *classes, *IMAGES, *SHORT, "data.num_images=40", "hydra.run.dir=classes")
     assert ended.code == 0, ended.err

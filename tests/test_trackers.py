@@ -25,11 +25,12 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from trainer import load
 from trainer.config.changes import check_resumable
-from trainer.config.store import read_config
+from trainer.config.store import read_config, to_train_config
 from trainer.run_dir import RunDir
-from trainer.stopping import Stopped, StopRequest
+from trainer.stopping import Pruned, Stopped, StopRequest
 from trainer.trackers.ending import WITHOUT_IMAGES, read_ending
 from trainer.trackers.points import Points
+from trainer.trackers.tracking import tracked
 
 RANGE_TEST = (
     "range_test=on", "range_test.phases=[frozen]", "range_test.num_steps=24", "range_test.skip_start=2",
@@ -197,6 +198,28 @@ def test_mlflow_holds_each_row_once_in_one_run_with_its_status(
     assert run.data.params["data.batch_size"] == "4"
     assert (run.data.params["data.cache_gb"], run.data.tags["resumed.data.cache_gb"]) == ("1.0", "0.0")
     assert "failed" not in caplog.text
+
+
+def test_mlflow_takes_an_experiment_that_another_job_has_just_made_and_a_pruned_run_is_killed(
+    tiny_run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri, run_dir = str(tmp_path / "mlruns"), RunDir(Path(shutil.copytree(tiny_run.path, tmp_path / "run")))
+    config = to_train_config(compose("tracker=mlflow", f"tracker.tracking_uri={uri}")).tracker
+    asks, asked = MlflowClient.get_experiment_by_name, []
+
+    def made_after_the_first_look(client: MlflowClient, name: str) -> Any:
+        asked.append(name)
+        if len(asked) > 1:
+            return asks(client, name)
+        client.create_experiment(name)
+        return None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", made_after_the_first_look)
+    with pytest.raises(Pruned), tracked(config, run_dir, 12):
+        raise Pruned(1, 0.5)
+    assert not caplog.records
+    run_id = json.loads((run_dir.path / "tracker.json").read_text())["mlflow"]["run_id"]
+    assert MlflowClient(tracking_uri=uri).get_run(run_id).info.status == "KILLED"
 
 
 def wandb_records(file: Path) -> Iterator[Record]:

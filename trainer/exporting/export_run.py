@@ -26,7 +26,7 @@ def export_into(target: Path, settings: ExportSettings) -> None:
         ValueError: the run is none, has not ended, or does not go with the format.
         TrainingError: the file answers otherwise than the run. OSError: it can't be written.
     """
-    run = read_run(Path(settings.run))
+    run = read_run(Path(settings.run), "export")
     # fp32 on a CPU, in which the file is held against the run.
     compute = replace(serving_compute(run.config, "cpu"), precision="fp32")
     predictor = Predictor(run, build_networks(run, compute), compute)
