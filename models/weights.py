@@ -182,8 +182,11 @@ def _fill(net: nn.Module, name: str, source: str, state: dict[str, Tensor]) -> N
 
 
 def timm_names(name: str, keys: Iterable[str]) -> dict[str, str]:
-    """From the tensors of a run's backbone, timm model `name`, to what timm calls them in the whole model."""
+    """From the tensors of a run's backbone to what timm calls them in its whole model `name`; those of an own backbone
+    are called as it calls them."""
     own = {key.removeprefix(OWN_PREFIX): key for key in keys}
+    if name in OWN_BACKBONES:
+        return {key: inside for inside, key in own.items()}
     whole = timm.create_model(name, pretrained=False).state_dict()
     names = {own[found]: key for key in whole if (found := _own_key(key, own)) in own}
     return {key: names.get(key, inside) for inside, key in own.items()}

@@ -16,13 +16,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from served import check_promise, folder, images, run_of
 
+from data.cells import read_cells
 from data.geometry import Region
+from data.known_covariates import encode_known, known_covariates
 from data.phantom import draw_phantom
 from data.preprocessing import Preprocessing
 from models.heatmaps import solved_by_elimination
 from trainer import load
 from trainer.exporting import parity
+from trainer.exporting.graph import CovariateEncoding
 from trainer.exporting.preprocessing import FittedInput
+from trainer.exporting.samples import drawn_covariates
 from trainer.exporting.settings import ENDINGS
 from trainer.run_dir import RunDir
 
@@ -103,6 +107,21 @@ def test_onnx_gives_classes_and_takes_covariates_as_people_count_them() -> None:
         np.testing.assert_allclose(found, [expected[f"p_{name}"][0] for name in predictor.class_names], atol=2e-3)
     nobody = session.run(["probabilities"], {"image": rgb(image), "covariates": np.array([7.0])})[0]
     assert np.isnan(nobody).all()
+
+
+def test_missing_covariates_are_tried_and_encoded_as_the_run_does_it(tmp_path: Path) -> None:
+    mapping = [{"name": "sex", "categories": ["F", "M", "missing"]}, {"name": "age", "mean": 12.0, "std": 3.0}]
+    known = known_covariates(mapping, "category")
+    drawn = drawn_covariates(known, 9)
+    assert [np.isnan(values).all() for values, _ in drawn] == [False, False, True] * 3
+    words = [("", "") if np.isnan(age) else ("FM"[int(sex)], f"{age}") for (sex, age), _ in drawn]
+    rows = [f"{number}.png,{sex},{age}" for number, (sex, age) in enumerate(words)]
+    (tmp_path / "table.csv").write_text("\n".join(["image,sex,age", *rows]))
+    expected = encode_known(read_cells(tmp_path / "table.csv"), known).encoded
+    encoding = CovariateEncoding(known)
+    for (values, encoded), row in zip(drawn, expected, strict=True):
+        np.testing.assert_allclose(encoded, row, atol=1e-6)
+        np.testing.assert_allclose(encoding(torch.from_numpy(values))[0], row, atol=1e-6)
 
 
 def test_torchscript_gives_numbers_in_their_unit() -> None:
@@ -188,6 +207,13 @@ MISTAKES = {
     "an export of a run that is none": ["run=nowhere", "format=onnx"],
     "an export to another ending": ["run=RUN", "format=onnx", "out=model.pt"],
     "an export onto a file": ["run=RUN", "format=torchscript", "out=there.pt"],
+    "an export onto the JSON of another": ["run=RUN", "format=torchscript", "out=other.pt"],
+    "an export among the checkpoints": [
+        "run=RUN",
+        "format=safetensors",
+        "out=RUN/checkpoints/best.safetensors",
+        "overwrite=true",
+    ],
     "an export into a folder that is a file": ["run=RUN", "format=torchscript", "out=there.pt/model.pt"],
     "an export of a run that has not ended": ["run=UNFINISHED", "format=onnx"],
     "a sweep of exports": ["run=RUN", "format=onnx,torchscript", "-m"],
@@ -198,6 +224,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_as_promised(name: str, tmp_path: Path) -> None:
     (tmp_path / "there.pt").write_text("")
+    (tmp_path / "other.pt.json").write_text("")
     arguments = [text.replace("=RUN", f"={run_of('landmarks')}") for text in MISTAKES[name]]
     if "run=UNFINISHED" in arguments:
         unfinished = shutil.copytree(run_of("landmarks"), tmp_path / "unfinished")

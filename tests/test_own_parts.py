@@ -26,6 +26,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from served import check_promise
 
 from data.phantom import draw_phantom
 from models.own_backbones import OWN_BACKBONES
@@ -174,6 +175,10 @@ def test_an_own_schedule_gives_every_rate_and_goes_on_after_a_cut(tmp_path: Path
             "a run with own parts, without its script",
             run_main("run=run", "images=.", folder=tmp_path, program="trainer.predict"),
         ),
+        (
+            "a run with own parts, exported without its script",
+            run_main("run=run", "format=torchscript", folder=tmp_path, program="trainer.export"),
+        ),
         ("a run with own parts, resumed without its script", run_main("resume=run", folder=tmp_path)),
     ):
         code, message = promised()[name]
@@ -252,6 +257,9 @@ def test_an_own_backbone_is_frozen_then_fine_tuned_from_a_file(tmp_path: Path) -
     assert ended.code == 0, ended.err
     kept = load_file(tmp_path / "frozen" / "checkpoints" / "best.safetensors")
     assert all(torch.equal(kept[f"backbone.net.{key}"], value) for key, value in state.items())
+    ended = run_script(script, "export", "run=frozen", "format=safetensors", "out=frozen.safetensors")
+    assert (ended.code, ended.err) == (0, "")
+    assert state.keys() <= load_file(tmp_path / "frozen.safetensors").keys()
 
     ended = run_script(script, *classes, *IMAGES, *SHORT, "data.num_images=40", "hydra.run.dir=classes")
     assert ended.code == 0, ended.err
@@ -353,9 +361,14 @@ def test_own_tasks_have_their_own_outputs_losses_and_metrics(tmp_path: Path) -> 
     assert told[[f"p_{stage}" for stage in stages]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-3)
     answered = load(run).predict(np.zeros((96, 80), np.uint8))
     assert set(answered["prediction"]) <= set(stages)
+    ended = run_script(script, "export", f"run={run}", "format=torchscript", "out=ordinal.pt")  # held against the run
+    assert (ended.code, ended.err) == (0, "")
+    check_promise("an operation that ONNX lacks", run_script(script, "export", f"run={run}", "format=onnx"))
 
     ended = run_script(script, *quantile, *MODEL, *IMAGES, *SHORT, "hydra.run.dir=quantile")
     assert ended.code == 0, ended.err
+    ended = run_script(script, "export", "run=quantile", "format=onnx", "out=quantile.onnx")
+    assert (ended.code, ended.err) == (0, "")
     results = json.loads((tmp_path / "quantile" / "results.json").read_text())
     told = pd.read_csv(tmp_path / "quantile" / "predictions.csv")
     share = (told["target"] < told["prediction"]).mean()

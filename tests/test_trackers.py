@@ -16,16 +16,21 @@ import pytest
 from conftest import TINY, compose, run_in_process
 from faults import Fault, promised, run_main
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
+from served import check_promise
 from stopped_runs import StopAt, start_or_resume
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
+from trainer import load
 from trainer.config.changes import check_resumable
+from trainer.config.store import read_config, to_train_config
 from trainer.run_dir import RunDir
-from trainer.stopping import Stopped, StopRequest
+from trainer.stopping import Pruned, Stopped, StopRequest
 from trainer.trackers.ending import WITHOUT_IMAGES, read_ending
 from trainer.trackers.points import Points
+from trainer.trackers.tracking import tracked
 
 RANGE_TEST = (
     "range_test=on", "range_test.phases=[frozen]", "range_test.num_steps=24", "range_test.skip_start=2",
@@ -144,6 +149,29 @@ def test_a_tracker_switched_on_for_a_resume_gets_what_was_before_and_a_finished_
     assert {path: path.read_bytes() for path in run_dir.path.rglob("*") if path.is_file()} == before
 
 
+def test_a_run_of_before_there_were_trackers_is_used_and_goes_on(tiny_run: RunDir, tmp_path: Path) -> None:
+    run_dir = RunDir(Path(shutil.copytree(tiny_run.path, tmp_path / "run")))
+    saved = OmegaConf.load(run_dir.config)
+    del saved["tracker"], saved["phases"]["frozen"]["cache"]
+    OmegaConf.save(saved, run_dir.config)
+    assert load(run_dir.path, device="cpu").landmark_names
+    assert "is finished: nothing was written" in run_main(f"resume={run_dir.path}", folder=tmp_path).out
+    assert read_config(run_dir.config).phases.frozen.cache.views == 0  # it drew new views in each epoch
+    run_dir.last_checkpoint.unlink()
+    ended = run_main(f"resume={run_dir.path}", "pictures=false", folder=tmp_path)
+    assert (ended.code, "resumed with pictures=False (was True)" in ended.out) == (0, True), ended.err
+
+
+def test_a_key_that_a_saved_config_lacks_is_told_whole_with_its_file(tiny_run: RunDir, tmp_path: Path) -> None:
+    run_dir = RunDir(Path(shutil.copytree(tiny_run.path, tmp_path / "run")))
+    saved = OmegaConf.load(run_dir.config)
+    del saved["data"]["val_fraction"]
+    OmegaConf.save(saved, run_dir.config)
+    check_promise("a run of an older trainer", run_main("resume=run", folder=tmp_path))
+    with pytest.raises(ValueError, match=r"run/config.yaml is of an older trainer: it lacks data.val_fraction; "):
+        load(run_dir.path)
+
+
 def test_mlflow_holds_each_row_once_in_one_run_with_its_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +198,28 @@ def test_mlflow_holds_each_row_once_in_one_run_with_its_status(
     assert run.data.params["data.batch_size"] == "4"
     assert (run.data.params["data.cache_gb"], run.data.tags["resumed.data.cache_gb"]) == ("1.0", "0.0")
     assert "failed" not in caplog.text
+
+
+def test_mlflow_takes_an_experiment_that_another_job_has_just_made_and_a_pruned_run_is_killed(
+    tiny_run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri, run_dir = str(tmp_path / "mlruns"), RunDir(Path(shutil.copytree(tiny_run.path, tmp_path / "run")))
+    config = to_train_config(compose("tracker=mlflow", f"tracker.tracking_uri={uri}")).tracker
+    asks, asked = MlflowClient.get_experiment_by_name, []
+
+    def made_after_the_first_look(client: MlflowClient, name: str) -> Any:
+        asked.append(name)
+        if len(asked) > 1:
+            return asks(client, name)
+        client.create_experiment(name)
+        return None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", made_after_the_first_look)
+    with pytest.raises(Pruned), tracked(config, run_dir, 12):
+        raise Pruned(1, 0.5)
+    assert not caplog.records
+    run_id = json.loads((run_dir.path / "tracker.json").read_text())["mlflow"]["run_id"]
+    assert MlflowClient(tracking_uri=uri).get_run(run_id).info.status == "KILLED"
 
 
 def wandb_records(file: Path) -> Iterator[Record]:

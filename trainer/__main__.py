@@ -173,7 +173,9 @@ def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
         os.chdir(environment["folder"])  # relative paths mean what they meant when the run began
     overrides = without_resume_of(typed)
     if overrides:
-        asked = hydra.compose("config", overrides=[*environment["overrides"], *overrides])
+        # Runs of before features were kept go on without.
+        kept = f"phases.frozen.cache.views={saved.phases.frozen.cache.views}"
+        asked = hydra.compose("config", overrides=[kept, *environment["overrides"], *overrides])
         to_train_config(asked)
         check_resumable(saved, asked)
     asked.resume = str(run_dir.home)

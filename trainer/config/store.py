@@ -23,6 +23,12 @@ from trainer.config.schemas import SCHEMAS
 # Alternatives for one thing: a phase that sets one of them drops the run's others.
 STEP_SIZE_KEYS = ("step_size", "step_size_epochs")
 
+# Keys that runs of an earlier trainer have not saved, with values under which they go on as they did.
+OF_BEFORE: dict[str, Any] = {
+    "tracker": {"kind": "csv"},
+    "phases.frozen.cache": {"views": 0, "max_gb": 2.0, "max_disk_gb": 20.0, "half": False},
+}
+
 
 def register_schemas() -> None:
     """Make the schemas, and the resolver of rates that are not given, known to Hydra."""
@@ -43,14 +49,16 @@ def register_schemas() -> None:
             store.store(group=f"schema/{group}", name=kind, node=schema)
 
 
-def to_train_config(composed: DictConfig) -> TrainConfig:
-    """The typed config of a run.
+def to_train_config(composed: DictConfig, saved: Path | None = None) -> TrainConfig:
+    """The typed config of a run; `saved`: the file that it was read from.
 
     Raises:
         ValueError: one line that names the key and its value.
     """
     try:
-        return _typed(composed)
+        if saved is None and (resumed := composed.get("resume")) is not None:
+            saved = Path(str(resumed)) / "config.yaml"
+        return _typed(composed, saved)
     except OmegaConfBaseException as error:
         raise ValueError(refusal(error)) from None
 
@@ -64,6 +72,7 @@ def read_config(path: Path) -> DictConfig:
     text = path.read_bytes()
     try:
         loaded = OmegaConf.load(io.StringIO(text.decode()))
+        _fill_in(loaded)
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError, RecursionError) as error:
         where = (
             f", line {error.problem_mark.line + 1}" if isinstance(error, MarkedYAMLError) and error.problem_mark else ""
@@ -75,7 +84,17 @@ def read_config(path: Path) -> DictConfig:
     return loaded
 
 
-def _typed(composed: DictConfig) -> TrainConfig:
+def _fill_in(loaded: Any) -> None:
+    for key, value in OF_BEFORE.items():
+        *parents, name = key.split(".")
+        holder = loaded
+        for parent in parents:
+            holder = holder.get(parent) if isinstance(holder, DictConfig) else None
+        if isinstance(holder, DictConfig) and name not in holder:
+            holder[name] = value
+
+
+def _typed(composed: DictConfig, saved: Path | None) -> TrainConfig:
     missing = sorted(OmegaConf.missing_keys(composed))
     if missing:
         raise ValueError(f"{missing[0]} has no value; give it as {missing[0]}=VALUE")
@@ -84,6 +103,14 @@ def _typed(composed: DictConfig) -> TrainConfig:
     resolved = OmegaConf.create(plain)
     assert isinstance(resolved, DictConfig)
     typed = _with_schemas(resolved)
+    lacking = sorted(OmegaConf.missing_keys(typed))
+    if lacking and saved is not None:
+        raise ValueError(
+            f"{saved} is of an older trainer: it lacks {lacking[0]}; install the version of trainer that the run's "
+            "environment.json names, or start a new run"
+        )
+    if lacking:
+        raise ValueError(f"{lacking[0]} has no value; give it as {lacking[0]}=VALUE")
     for phase in PHASE_NAMES:
         for group in ("scheduler", "optimizer"):
             key = f"phases.{phase}.{group}"

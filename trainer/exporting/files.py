@@ -15,8 +15,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.onnx.errors import OnnxExporterError
 
-from models.weights import HEAD_PREFIX, timm_names
+from models.weights import HEAD_PREFIX, first_line, timm_names
 from trainer.exporting.graph import RunGraph
 from trainer.serving.predictor import Predictor
 
@@ -27,20 +28,26 @@ Answer = Callable[[np.ndarray, np.ndarray | None], list[np.ndarray]]  # image, c
 
 
 def write_onnx(path: Path, graph: RunGraph, told: dict[str, Any]) -> Answer:
+    """Raises ValueError where the graph holds an operation that ONNX lacks."""
     import onnx
     import onnxruntime
 
-    with torch.no_grad(), _quiet():
-        torch.onnx.export(
-            graph,
-            _example(graph),
-            str(path),
-            dynamo=False,  # the newer exporter takes a minute where this one takes seconds, to the same answers
-            opset_version=OPSET,
-            input_names=graph.input_names,
-            output_names=list(graph.output_names),
-            dynamic_axes={"image": {0: "height", 1: "width"}},
-        )
+    # torch has no public way to keep it from printing the whole graph where an operation is lacking.
+    torch._C._jit_set_onnx_log_enabled(False)
+    try:
+        with torch.no_grad(), _quiet():
+            torch.onnx.export(
+                graph,
+                _example(graph),
+                str(path),
+                dynamo=False,  # the newer exporter takes a minute where this one takes seconds, to the same answers
+                opset_version=OPSET,
+                input_names=graph.input_names,
+                output_names=list(graph.output_names),
+                dynamic_axes={"image": {0: "height", 1: "width"}},
+            )
+    except OnnxExporterError as error:  # own parts may compute what ONNX has no word for
+        raise ValueError(f"format=onnx: {first_line(error).partition('. ')[0]}; choose format=torchscript") from None
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, {key: _text(value) for key, value in told.items()})
     onnx.checker.check_model(model)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from data.covariates import Covariates
 from models.landmarks import LandmarkOutput
+from trainer.config.models import HeatmapModelConfig
+from trainer.config.own_tasks import OwnClasses, OwnNumbers, Scale
 from trainer.exporting.preprocessing import FittedInput
 from trainer.serving.predictor import Predictor
 from trainer.tasks.landmarks import SMALLEST_SPREAD_PX
@@ -117,33 +119,42 @@ def _averaged(found: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 class _Probabilities(nn.Module):
     """probabilities (classes,)."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: OwnClasses | None) -> None:
         super().__init__()
+        self.own = own
         self.output_names = ["probabilities"]
 
     def forward(self, outputs: list[Any], scale: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
-        return (torch.stack([output.values[0].float().softmax(dim=0) for output in outputs]).mean(dim=0),)
+        logits = [output.values.float() for output in outputs]
+        found = [one.softmax(dim=1) if self.own is None else self.own.probabilities(one) for one in logits]
+        return (torch.cat(found).float().mean(dim=0),)
 
 
 class _Number(nn.Module):
     """prediction () in the target's unit."""
 
-    def __init__(self, mean: float, std: float) -> None:
+    def __init__(self, own: OwnNumbers | None, mean: float, std: float) -> None:
         super().__init__()
-        self.mean, self.std = mean, std
+        self.own, self.mean, self.std = own, mean, std
         self.output_names = ["prediction"]
 
     def forward(self, outputs: list[Any], scale: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
-        found = torch.stack([output.values[0, 0].double() * self.std + self.mean for output in outputs])
+        found = torch.stack([self._number(output.values) for output in outputs])
         return (found.mean().float(),)
+
+    def _number(self, values: Tensor) -> Tensor:
+        if self.own is not None:
+            return self.own.numbers(values.float(), Scale(self.mean, self.std))[0].double()
+        return values[0, 0].double() * self.std + self.mean
 
 
 def _answer_of(predictor: Predictor) -> Any:
     known, calibration = predictor.run.known, predictor.run.calibration
     if predictor.run.is_of_landmarks:
-        has_maps = predictor.run.config.model.kind == "heatmap"
+        has_maps = isinstance(predictor.run.config.model, HeatmapModelConfig)
         return _Points(None if calibration is None else calibration.factors, has_maps=has_maps)
+    own = getattr(predictor.task, "own", None)  # what a user's own task makes of the outputs
     if known.class_names is not None:
-        return _Probabilities()
+        return _Probabilities(own)
     assert known.target_scale is not None
-    return _Number(*known.target_scale)
+    return _Number(own, *known.target_scale)

@@ -99,7 +99,8 @@ def _answers(predictor: Predictor, sample: Sample, inputs: np.ndarray, affines: 
 def _apart(
     predictor: Predictor, found: dict[str, np.ndarray], expected: Predictions, scale: float
 ) -> tuple[np.ndarray, float]:
-    """Differences of all answers to an image, the largest of each landmark, and what is allowed; NaN equals NaN."""
+    """Differences of all answers to an image, the largest of each landmark, and what is allowed; of spread and radius
+    NaN equals NaN, while a point, probability or number that is NaN is never near enough."""
     if "points" in found:
         allowed = TOLERANCE_PX / scale
         apart = np.linalg.norm(found["points"] - expected["points"][0], axis=-1)

@@ -18,7 +18,8 @@ FIXED_POINT = 2048.0  # of the weights of OpenCV's linear resize
 
 class FittedInput(nn.Module):
     """(H, W, 3) uint8 RGB to the input (1, 3, h, w) uint8 and, (2,) float64 each for x and y, scale and offset of the
-    affine from image px to input px. `Preprocessing.views` gives the same, at most one gray level apart."""
+    affine from image px to input px. `Preprocessing.views` gives the same, at most two gray levels apart, mostly
+    none."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()

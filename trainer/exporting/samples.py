@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from data.covariates import Covariates
 from data.errors import DataError
 from data.phantom import draw_phantom
 from trainer.serving.new_data import judged_data
@@ -91,24 +92,29 @@ def _other_shapes(image: np.ndarray, input_size: tuple[int, int]) -> list[tuple[
 
 
 def _covariates(predictor: Predictor, count: int) -> Sequence[tuple[np.ndarray | None, np.ndarray]]:
-    """Each category in turn, and numbers about their mean."""
-    known = predictor.covariates
-    if known is None:
-        all_known = predictor.run.known.covariates
-        width = 0 if all_known is None else len(all_known.encoded_names)
-        return [(None, np.zeros(width, np.float32))] * count
+    if predictor.covariates is not None:
+        return drawn_covariates(predictor.covariates, count)
+    all_known = predictor.run.known.covariates
+    width = 0 if all_known is None else len(all_known.encoded_names)
+    return [(None, np.zeros(width, np.float32))] * count
+
+
+def drawn_covariates(known: Covariates, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each category in turn, and numbers about their mean; every third image lacks all, where the run permits it."""
+    may_miss = known.missing_covariate == "category"
     told = []
     for index in range(count):
         values, encoded = [], []
         for i, categories in enumerate(known.categories):
+            missing = may_miss and index % 3 == 2
             if categories is None:
                 number = known.mean[i] + known.std[i] * (index % 5 - 2) / 2
-                values.append(number)
-                encoded += [(number - known.mean[i]) / known.std[i]]
-                encoded += [0.0] if known.missing_covariate == "category" else []
+                values.append(np.nan if missing else number)
+                encoded += [0.0 if missing else (number - known.mean[i]) / known.std[i]]
+                encoded += [float(missing)] if may_miss else []
             else:
-                chosen = index % len(categories)
-                values.append(float(chosen))
+                chosen = len(categories) - 1 if missing else index % len(categories)
+                values.append(np.nan if missing else float(chosen))
                 encoded += [float(place == chosen) for place in range(len(categories))]
         told.append((np.array(values, np.float64), np.array(encoded, np.float32)))
     return told

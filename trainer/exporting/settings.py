@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 
 from trainer.config.checks import check_choice
+from trainer.run_dir import RunDir
 
 ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
 NEEDED = {"onnx": ("onnx", "onnxruntime")}  # packages of the extra `export`
@@ -31,7 +32,7 @@ class ExportSettings:
 
     @property
     def target(self) -> Path:
-        """The file to write; raises ValueError for one that is there, unless it may be replaced."""
+        """The file to write; raises ValueError for one that is there, or its JSON, unless it may be replaced."""
         usual = Path("exports") / (Path(self.run).resolve().name + ENDINGS[self.format])
         target = usual if self.out is None else Path(self.out)
         if target.is_dir():
@@ -39,9 +40,19 @@ class ExportSettings:
         standing = next(folder for folder in target.parents if folder.exists())
         if not standing.is_dir():
             raise ValueError(f"out={target}: {standing} is not a folder")
-        if target.exists() and not self.overwrite:
-            raise ValueError(f"out={target} is there already; name another file, or give overwrite=true")
+        checkpoints = RunDir(Path(self.run)).last_checkpoint.parent
+        if target.resolve().is_relative_to(checkpoints.resolve()):
+            raise ValueError(f"out={target} is among the checkpoints of the run; name a file elsewhere")
+        for path in (target, beside(target)):
+            if path.exists() and not self.overwrite:
+                told = f"out={target}" if path == target else f"out={target}: {path.name} beside it"
+                raise ValueError(f"{told} is there already; name another file, or give overwrite=true")
         return target
+
+
+def beside(target: Path) -> Path:
+    """The JSON that tells of a file."""
+    return target.with_name(target.name + ".json")
 
 
 def register_export_schema() -> None:

@@ -55,7 +55,7 @@ def evaluate_into(folder: Path, settings: EvaluateSettings) -> None:
     """
     started = time.perf_counter()
     keep_freed_memory()
-    run = read_run(Path(settings.run))
+    run = read_run(Path(settings.run), "evaluate")
     compute = serving_compute(run.config, settings.device)
     judged = judged_data(run, settings.data, settings.split)
     groups = None if settings.group is None else groups_of(judged, settings.group)

@@ -50,16 +50,19 @@ class TrainedRun:
             raise ValueError(f"tta={tta} needs views, but the run was trained without any (data/augmentation=none)")
 
 
-def read_run(path: Path) -> TrainedRun:
-    """Raises ValueError where the folder holds no run, or one that has not ended, or a file of it is damaged."""
+def read_run(path: Path, verb: str = "predict") -> TrainedRun:
+    """`verb`: what it is read for, to tell how to do that with the run's own parts.
+
+    Raises ValueError where the folder holds no run, or one that has not ended, or a file of it is damaged.
+    """
     run_dir = RunDir(path)
     if not run_dir.config.is_file():
         what = "has no config.yaml" if path.is_dir() else "is not a folder"
         raise ValueError(f"run={path} is not a run directory: it {what}; name the folder that training printed")
     saved = read_config(run_dir.config)
     if run_dir.environment.is_file():
-        check_parts_known(saved, run_dir.read_environment(), f"predict {override('run', str(path))} images=FOLDER")
-    config = to_train_config(saved)
+        check_parts_known(saved, run_dir.read_environment(), f"{verb} {override('run', str(path))} ...")
+    config = to_train_config(saved, run_dir.config)
     results = _read_results(run_dir)
     made = _count_updates(run_dir)
     try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 
 from trainer.run_dir import RunDir
 from trainer.trackers.identity import Identity
@@ -71,16 +72,24 @@ class MlflowTracker:
         self._client.set_terminated(self._run_id, STATUS[ending.status])
 
     def _begin(self, beginning: Beginning) -> None:
-        found = self._client.get_experiment_by_name(self._experiment)
-        experiment = found.experiment_id if found else self._client.create_experiment(self._experiment)
         run = self._client.create_run(
-            experiment, run_name=self._run_name, tags={"run_directory": str(self._run_dir.path)}
+            self._experiment_id(), run_name=self._run_name, tags={"run_directory": str(self._run_dir.path)}
         )
         self._run_id = run.info.run_id
         self._identity.write(tracking_uri=self._uri, run_id=self._run_id)
         params = [Param(key, value) for key, value in _texts(beginning).items()]
         for start in range(0, len(params), MOST_PARAMS):
             self._client.log_batch(self._run_id, params=params[start : start + MOST_PARAMS])
+
+    def _experiment_id(self) -> str:
+        if found := self._client.get_experiment_by_name(self._experiment):
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(self._experiment))
+        except MlflowException:  # another job of the sweep may have made it in between
+            if found := self._client.get_experiment_by_name(self._experiment):
+                return str(found.experiment_id)
+            raise
 
     def _go_on(self, beginning: Beginning) -> None:
         run = self._client.get_run(self._run_id)

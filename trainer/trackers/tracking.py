@@ -11,7 +11,7 @@ from data.errors import one_line
 from trainer.config.trackers import TrackerConfig
 from trainer.exit_codes import EXIT_BUG, exit_code
 from trainer.run_dir import RunDir
-from trainer.stopping import Stopped
+from trainer.stopping import Pruned, Stopped
 from trainer.trackers.ending import read_beginning, read_ending
 from trainer.trackers.points import Points
 from trainer.trackers.tracker import Point, Tracker
@@ -43,6 +43,9 @@ def tracked(config: TrackerConfig, run_dir: RunDir, num_updates: int) -> Iterato
         yield
     except Stopped as stopped:
         follower.end("stopped", stopped.exit_code, SECONDS_TO_LEAVE if stopped.at_once else SECONDS_TO_END["stopped"])
+        raise
+    except Pruned:
+        follower.end("stopped", 0, SECONDS_TO_END["stopped"])
         raise
     except Exception as error:
         follower.end("failed", exit_code(error), SECONDS_TO_END["failed"])
