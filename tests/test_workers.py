@@ -44,8 +44,18 @@ def numbers(dataset: Dataset[Any], *, workers: int, count: int = 8) -> Iterator[
     return watched_batches(loader)
 
 
+BEFORE: set[int | None] = set()  # processes that another test's run has left to the garbage collector
+
+
+@pytest.fixture(autouse=True)
+def _own_children_only() -> None:
+    BEFORE.clear()
+    BEFORE.update(process.pid for process in multiprocessing.active_children())
+
+
 def children() -> list[int]:
-    return [process.pid for process in multiprocessing.active_children() if process.pid is not None]
+    found = {process.pid for process in multiprocessing.active_children()} - BEFORE
+    return sorted(number for number in found if number is not None)
 
 
 def kill_itself(number: int) -> Callable[[], None]:

@@ -41,7 +41,7 @@ class MlflowTracker:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # each retry would be a line of the run's
 
-    def open(self, beginning: Beginning) -> str:
+    def begin(self, beginning: Beginning) -> str:
         self._client = MlflowClient(tracking_uri=self._uri)
         known = self._identity.read()
         if known.get("tracking_uri") == self._uri:

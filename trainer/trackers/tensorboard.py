@@ -28,7 +28,7 @@ class TensorBoardTracker:
         self._identity = Identity(run_dir, self.name)
         self._first = 0  # update from which on points are lacking
 
-    def open(self, beginning: Beginning) -> str:
+    def begin(self, beginning: Beginning) -> str:
         known = self._identity.read()
         self._first = min(known.get("num_updates", 0), beginning.num_updates)
         fresh = not known

@@ -48,7 +48,7 @@ class Tracker(Protocol):
 
     name: str
 
-    def open(self, beginning: Beginning) -> str:
+    def begin(self, beginning: Beginning) -> str:
         """Begin, or go on with what an earlier part of the run began; says where it is."""
 
     def lacks(self, point: Point) -> bool:

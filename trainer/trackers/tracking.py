@@ -70,7 +70,7 @@ class _Follower(threading.Thread):
 
     def run(self) -> None:
         with _never_ending_the_run(self._tracker.name, self._given_up):
-            where = self._tracker.open(read_beginning(self._run_dir, self._num_updates))
+            where = self._tracker.begin(read_beginning(self._run_dir, self._num_updates))
             log.info("tracker %s: %s", self._tracker.name, where)
             self._log_new()
             while not self._ended.wait(SECONDS_BETWEEN):

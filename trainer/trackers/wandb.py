@@ -32,7 +32,7 @@ class WandbTracker:
         self._identity = Identity(run_dir, self.name)
         self._sent = 0  # points that wandb has
 
-    def open(self, beginning: Beginning) -> str:
+    def begin(self, beginning: Beginning) -> str:
         known = self._identity.read()
         if known.get("project") != self._project:
             known = {"id": secrets.token_hex(4), "sent": 0, "unfinished": None}
