@@ -59,7 +59,7 @@ def test_the_written_rate_of_every_update_is_that_of_the_plan(tiny_run: RunDir) 
     assert history["epoch"].tolist() == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
     for phase, ratio in (("frozen", None), ("finetune", 0.3)):
         rows = history[history["phase"] == phase]
-        schedule = CyclicalSchedule(base_lr=1e-4, max_lr=3e-3, step_size=3)
+        schedule = CyclicalSchedule(base_lr=1e-4, max_lr=1e-2, step_size=3)
         expected = [schedule.lr_at(step) for step in range(6)]
         assert rows["phase_step"].tolist() == list(range(6))
         assert rows["lr_head"].tolist() == expected
@@ -345,7 +345,7 @@ def test_a_budget_of_updates_shortens_the_phases_to_whole_cycles(tmp_path: Path)
     history = pd.read_csv(tmp_path / "run" / "lr_history.csv")
     for _, rows in history.groupby("phase"):
         assert len(rows) == 4
-        np.testing.assert_allclose(rows["lr_head"], [1e-4, 1.55e-3, 3e-3, 1.55e-3])
+        np.testing.assert_allclose(rows["lr_head"], [1e-4, 5.05e-3, 1e-2, 5.05e-3])
 
 
 def test_without_pictures_none_is_drawn_and_all_else_is_there(tiny_run: RunDir, tmp_path: Path) -> None:
