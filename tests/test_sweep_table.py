@@ -177,7 +177,7 @@ def test_the_recipe_fits_one_that_gives_both_phases_cycles_of_their_own() -> Non
 
 def test_every_sweep_of_the_page_is_one_of_three_sound_settings() -> None:
     commands = re.findall(r"^    python -m trainer -m (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) >= 4
     for command in commands:
         typed = [text for text in shlex.split(command) if not text.startswith("seed=")]
         assert len({str(rates(config)) for config in configs_of(*typed)}) == 3

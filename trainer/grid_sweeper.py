@@ -9,15 +9,12 @@ from types import ModuleType
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from trainer.launching import job_launcher
 from trainer.study.settings import check_whole
 from trainer.sweep_jobs import (
     Job,
+    JobSweeper,
     check_is_sweep,
     compose_job,
     given_params,
@@ -33,7 +30,7 @@ from trainer.sweep_settings import checked_settings, middle_rate, with_settings
 PLUGIN_MODULE = "hydra_plugins.trainer"  # as the files in conf/hydra/sweeper name it
 
 
-class GridSweeper(Sweeper):
+class GridSweeper(JobSweeper):
     """Every combination of the values given is a job; how many run at once is the launcher's business.
 
     What a job came to is on disk when it ends (trainer.sweep); a list of all jobs ends the sweep, however it ends.
@@ -45,11 +42,6 @@ class GridSweeper(Sweeper):
         self.max_batch_size = max_batch_size
         self.params = params
         self.settings = settings
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context: HydraContext = hydra_context
-        self.config: DictConfig = config
-        self.launcher: Launcher = job_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs, or those of them that are left.

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from trainer.config.run import TrainConfig
 from trainer.exit_codes import FAULTS
-from trainer.launching import SeparateJobs, job_launcher
+from trainer.launching import SeparateJobs
 from trainer.study.settings import StudySettings, direction_of
 from trainer.sweep_jobs import (
     Job,
+    JobSweeper,
     check_is_sweep,
     compose_job,
     given_params,
@@ -36,18 +33,13 @@ if TYPE_CHECKING:
     from trainer.study.space import Space
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(JobSweeper):
     """A study in which each job is a trial of the same number; what it came to is told once it has ended."""
 
     def __init__(self, params: dict[str, str] | None, settings: Any = None, **of_study: Any) -> None:
         self.params = params
         self.settings = settings
         self.of_study = of_study
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context: HydraContext = hydra_context
-        self.config: DictConfig = config
-        self.launcher: Launcher = job_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until there are as many as were asked for.

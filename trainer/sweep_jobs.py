@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import sys
+from abc import ABC
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
@@ -16,12 +17,15 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from trainer.config.run import TrainConfig
 from trainer.config.store import to_train_config
 from trainer.exit_codes import FAULTS, exit_code
 from trainer.fault_message import fault_message
+from trainer.launching import job_launcher
 from trainer.run_dir import RunDir, write_text
 from trainer.run_lock import RunInUseError, locked
 from trainer.stopping import StopRequest
@@ -37,6 +41,15 @@ from trainer.sweep import (
     without_resume,
 )
 from trainer.sweep_table import RECORD, write_sweep_table
+
+
+class JobSweeper(Sweeper, ABC):
+    """A sweeper whose launcher is chosen by trainer.launching."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context: HydraContext = hydra_context
+        self.config: DictConfig = config
+        self.launcher: Launcher = job_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
 
 class JobsFailedError(RuntimeError):

@@ -82,7 +82,7 @@ def _plot_curves(path: Path, settings: Sequence[Setting], comparison: Comparison
             axes.fill_between(curve.index, curve["lowest"], curve["highest"], color=color, alpha=0.15, linewidth=0)
         drawn += [curve["lowest"].to_numpy(), curve["highest"].to_numpy()]
     axes.axhline(comparison.target, color=GRAY, linewidth=1, linestyle=(0, (1, 3)), label="target")
-    _set_log_if_wide(axes, np.concatenate(drawn))
+    set_log_if_wide(axes, np.concatenate(drawn))
     axes.grid(axis="y", color="#d8dbe0", linewidth=0.7)
     axes.set_xlabel("updates")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
@@ -131,7 +131,8 @@ def _figure(height_in: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _set_log_if_wide(axes: Axes, values: np.ndarray) -> None:
+def set_log_if_wide(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis with readable ticks, where the positive values span more than LOG_RATIO."""
     finite = values[np.isfinite(values)]
     if len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min():
         axes.set_yscale("log")

@@ -12,17 +12,17 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from data.atomic import written_atomically
+from trainer.comparison.pictures import set_log_if_wide
 from trainer.plots import DPI, GRAY, RED, WIDTH_IN
 
 BLUE, GREEN = "#0072b2", "#00795a"
 MOST_SLICES = 12  # keys that are drawn
-LOG_RATIO = 4  # of the largest to the smallest value, from which their axis is logarithmic
 WIDEST_NAME = 24  # letters of a choice on an axis
 
 
@@ -63,7 +63,7 @@ def _draw_values(path: Path, trials: Sequence[FrozenTrial], values: Sequence[flo
     if pruned.any():
         axes.plot(numbers[pruned], heights[pruned], "x", color=GRAY, markersize=6, label="pruned, best until then")
     _mark_best(axes, study.best_trial.number, study.best_value)
-    _set_log_if_wide(axes, heights)
+    set_log_if_wide(axes, heights)
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     axes.set_ylabel(_value_label(study))
@@ -89,7 +89,7 @@ def _draw_slices(path: Path, trials: Sequence[FrozenTrial], values: Sequence[flo
         axes.set_xlabel("\n".join(textwrap.wrap(name, 28)) or name, parse_math=False)
     for axes in panels.flat[len(spreads) :]:
         axes.set_visible(False)
-    _set_log_if_wide(panels[0, 0], heights)
+    set_log_if_wide(panels[0, 0], heights)
     figure.supylabel(_value_label(study), fontsize=10)
     _finish(figure, path)
 
@@ -140,15 +140,6 @@ def _look(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#d8dbe0", linewidth=0.7)
-
-
-def _set_log_if_wide(axes: Axes, values: np.ndarray) -> None:
-    finite = values[np.isfinite(values)]
-    if len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _finish(figure: Figure, path: Path) -> None:

@@ -39,21 +39,21 @@ def tracked(config: TrackerConfig, run_dir: RunDir, num_updates: int) -> Iterato
         return
     follower = _Follower(tracker, run_dir, num_updates, images=getattr(config, "images", False))
     follower.start()
+    how = ("stopped", EXIT_BUG, SECONDS_TO_LEAVE)  # by what is no Exception, such as a second Ctrl-C
     try:
         yield
+        how = ("finished", 0, SECONDS_TO_END["finished"])
     except Stopped as stopped:
-        follower.end("stopped", stopped.exit_code, SECONDS_TO_LEAVE if stopped.at_once else SECONDS_TO_END["stopped"])
+        how = ("stopped", stopped.exit_code, SECONDS_TO_LEAVE if stopped.at_once else SECONDS_TO_END["stopped"])
         raise
     except Pruned:
-        follower.end("stopped", 0, SECONDS_TO_END["stopped"])
+        how = ("stopped", 0, SECONDS_TO_END["stopped"])
         raise
     except Exception as error:
-        follower.end("failed", exit_code(error), SECONDS_TO_END["failed"])
+        how = ("failed", exit_code(error), SECONDS_TO_END["failed"])
         raise
-    except BaseException:
-        follower.end("stopped", EXIT_BUG, SECONDS_TO_LEAVE)
-        raise
-    follower.end("finished", 0, SECONDS_TO_END["finished"])
+    finally:
+        follower.end(*how)
 
 
 class _Follower(threading.Thread):
