@@ -4,10 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from conftest import TINY, run_command
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[1] / "conf"
 TELL_TORCH = """
@@ -77,3 +83,41 @@ def test_a_sweep_leaves_a_run_directory_per_job_named_by_what_it_ran(tmp_path: P
     ]
     assert [json.loads(path.read_text())["config"]["scheduler"]["kind"] for path in jobs] == ["clr", "constant"]
     assert "\x1b" not in ended.stdout  # a log file gets plain lines
+
+
+def test_help_alone_answers_before_hydra_is_imported(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", TELL_TORCH.replace('{"torch"', '{"hydra", "omegaconf", "torch"'), "--help"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert told.stderr.strip().endswith("heavy: []")
+    assert told.stdout == run_command("--help", folder=tmp_path).stdout  # by way of Hydra's parser
+
+
+def test_hydra_composes_a_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    composed = []
+    whole = Hydra.compose_config
+
+    def counted(self: Hydra, *given: Any, **named: Any) -> Any:
+        composed.append(named)
+        return whole(self, *given, **named)
+
+    with mock.patch.object(Hydra, "compose_config", counted), mock.patch.object(sys, "argv", ["trainer", "seed=-1"]):
+        main = import_module("trainer.__main__").main
+        with pytest.raises(SystemExit):
+            main()
+    GlobalHydra.instance().clear()
+    assert len(composed) == 1
+
+
+def test_no_config_of_ours_sets_the_mode_that_hydra_would_look_for() -> None:
+    for path in CONF.glob("**/*.yaml"):
+        loaded = OmegaConf.load(path)
+        assert OmegaConf.select(loaded, "hydra.mode") is None, path
+
+
+def test_the_mode_of_hydra_is_still_taken_from_the_command_line(tmp_path: Path) -> None:
+    ended = run_command("hydra.mode=MULTIRUN", "seed=-1,-2", folder=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: seed=-1 must lie in 0 to ")  # not that the value is ambiguous

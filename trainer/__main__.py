@@ -10,6 +10,13 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from trainer.command_line import SCRIPT
+from trainer.help import asks_for_nothing_else, help_text
+
+if __name__ == "__main__" and SCRIPT not in os.environ and asks_for_nothing_else(sys.argv[1:]):
+    print(help_text("config"))  # before Hydra is imported, which takes longer than all else of it
+    sys.exit()
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer.arguments import asks_for_help, check_arguments
 from trainer.command_line import override, resume_command, without_resume_of
+from trainer.composing import compose_once
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
 from trainer.distributed.launch import (
@@ -30,7 +38,6 @@ from trainer.distributed.launch import (
 from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.grid_sweeper import register_sweeper
-from trainer.help import help_text
 from trainer.launched_job import forget_plugin_configs
 from trainer.output_dirs import register_output_dirs
 from trainer.own_script import load_parts
@@ -49,6 +56,7 @@ register_output_dirs()
 register_sweeper()
 register_schemas()
 forget_plugin_configs()
+compose_once()
 load_parts()
 OmegaConf.register_new_resolver("own_parts", told_parts, replace=True)
 
@@ -188,7 +196,7 @@ def main() -> None:
     try:
         check_arguments(sys.argv[1:])
         if asks_for_help(sys.argv[1:]):
-            print(help_text("config"))
+            print(help_text("config", told_parts()))
             return
         launch = launched()
         if launch is not None:

@@ -27,6 +27,7 @@ from trainer.config.phases import OptimizerConfig
 from trainer.config.schedules import RATE_KEYS, SchedulerConfig
 from trainer.config.schemas import SCHEMAS, known_keys
 from trainer.config.tasks import TaskConfig
+from trainer.help import NO_PARTS
 
 BACKBONE = "backbone"  # no group of Hydra's: a value of model.backbone
 
@@ -135,9 +136,7 @@ def registered() -> dict[str, str]:
 def told_parts() -> str:
     """Lines for --help: the own parts, and where they come from; without any, where to read of them."""
     shown = [f"{choice} ({origin})" for choice, origin in registered().items()]
-    return (
-        "\n".join(shown) or "none here; a class in a script of yours makes one (docs/own_schedule.md, own_head.md, ...)"
-    )
+    return "\n".join(shown) or NO_PARTS
 
 
 def check_parts_known(config: Any, environment: dict[str, Any], command: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # of OmegaConf's own parser
@@ -30,6 +30,14 @@ OF_BEFORE: dict[str, Any] = {
 }
 
 
+class _LateSchema(ConfigNode):
+    """A dataclass in Hydra's store, made a config only where it is loaded: of thirty a run takes ten."""
+
+    def __copy__(self) -> ConfigNode:
+        """How the store hands out what it keeps."""
+        return ConfigNode(self.name, OmegaConf.structured(self.node), self.group, self.package, self.provider)
+
+
 def register_schemas() -> None:
     """Make the schemas, and the resolver of rates that are not given, known to Hydra."""
     OmegaConf.register_new_resolver(
@@ -42,11 +50,13 @@ def register_schemas() -> None:
         ),
         replace=True,
     )
-    store = ConfigStore.instance()
-    store.store(group="schema", name="run", node=TrainConfig)
+    schemas = ConfigStore.instance().repo.setdefault("schema", {})
+    schemas["run.yaml"] = _LateSchema("run.yaml", TrainConfig, group="schema", package=None, provider=None)
     for group, kinds in SCHEMAS.items():
+        of_group = schemas.setdefault(group, {})
         for kind, schema in kinds.items():
-            store.store(group=f"schema/{group}", name=kind, node=schema)
+            name, path = f"{kind}.yaml", f"schema/{group}"
+            of_group[name] = _LateSchema(name, schema, group=path, package=None, provider=None)
 
 
 def to_train_config(composed: DictConfig, saved: Path | None = None) -> TrainConfig:
