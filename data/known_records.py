@@ -19,7 +19,7 @@ from data.image_rows import read_image_rows, read_listed, read_sizes
 from data.known_covariates import encode_known, with_rows
 from data.label_records import PHANTOM_CLASS, PHANTOM_NUMBER, LabelRecords, phantom_table, read_file
 from data.labels import Labels, known_classes_of, read_known_labels
-from data.phantom import LANDMARK_NAMES, draw_phantom
+from data.phantom import LANDMARK_NAMES, draw_phantoms
 from data.records import LandmarkRecords, read_checked_table, read_drawn
 
 NEW = "new"  # the split of images that say none
@@ -84,17 +84,14 @@ def landmarks_of_table(
 
 
 def landmarks_of_phantoms(drawn: Phantoms, known: Known) -> LandmarkRecords:
-    phantoms = [
-        draw_phantom(
-            drawn.seed,
-            index,
-            height=drawn.height,
-            width=drawn.width,
-            missing_fraction=drawn.missing_fraction,
-            trouble=drawn.trouble,
-        )
-        for index in range(drawn.num_images)
-    ]
+    phantoms = draw_phantoms(
+        drawn.num_images,
+        seed=drawn.seed,
+        height=drawn.height,
+        width=drawn.width,
+        missing_fraction=drawn.missing_fraction,
+        trouble=drawn.trouble,
+    )
     order = _order(Path("phantom"), list(LANDMARK_NAMES), known.landmark_names)
     return LandmarkRecords(
         image_names=[f"phantom_{index:05d}" for index in range(drawn.num_images)],
@@ -149,10 +146,9 @@ def labels_of_folder(root: Path, known: Known) -> LabelRecords:
 
 
 def labels_of_phantoms(drawn: Phantoms, known: Known) -> LabelRecords:
-    phantoms = [
-        draw_phantom(drawn.seed, index, height=drawn.height, width=drawn.width, trouble=drawn.trouble)
-        for index in range(drawn.num_images)
-    ]
+    phantoms = draw_phantoms(
+        drawn.num_images, seed=drawn.seed, height=drawn.height, width=drawn.width, trouble=drawn.trouble
+    )
     cells: Cells = phantom_table(phantoms)
     column = PHANTOM_NUMBER if known.class_names is None else PHANTOM_CLASS
     assert known.covariates is not None

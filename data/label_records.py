@@ -16,7 +16,7 @@ from data.image_folder import read_image_folder
 from data.image_rows import read_image_rows, read_listed, read_sizes
 from data.images import read_image
 from data.labels import Labels, check_classes_trained, check_numbers_vary, read_labels
-from data.phantom import GROWTH_STAGES, PhantomSample, draw_phantom
+from data.phantom import GROWTH_STAGES, PhantomSample, draw_phantoms
 from data.records import read_drawn
 from data.splits import keep_splits, written_or_drawn_splits
 
@@ -155,7 +155,7 @@ def phantom_label_records(
     splits_file: Path,
 ) -> LabelRecords:
     """Drawn radiographs, kept in memory, with growth_stage or (numeric) age_months as label; sex is a covariate."""
-    phantoms = [draw_phantom(seed, index, height=height, width=width, trouble=trouble) for index in range(num_images)]
+    phantoms = draw_phantoms(num_images, seed=seed, height=height, width=width, trouble=trouble)
     table = phantom_table(phantoms)
     names = [row[0] for row in table.rows]
     label = PHANTOM_NUMBER if numeric else PHANTOM_CLASS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -127,6 +128,20 @@ def draw_phantom(
     missing[int(label_rng.integers(19))] &= not missing.all()
     points[missing] = np.nan
     return PhantomSample(image, points, 1 / px_per_mm, sex, age_months, growth_stage(sex, age_months))
+
+
+@lru_cache(maxsize=2)  # the jobs of a sweep train on the same
+def draw_phantoms(
+    num_images: int, *, seed: int, height: int, width: int, missing_fraction: float = 0.0, trouble: float = 1.0
+) -> tuple[PhantomSample, ...]:
+    """The first `num_images` radiographs of a collection, see `draw_phantom`; their arrays are not to be written to."""
+    drawn = tuple(
+        draw_phantom(seed, index, height=height, width=width, missing_fraction=missing_fraction, trouble=trouble)
+        for index in range(num_images)
+    )
+    for one in drawn:
+        one.image.flags.writeable = one.points.flags.writeable = False
+    return drawn
 
 
 def _check(seed: int, index: int, height: int, width: int, missing_fraction: float, trouble: float) -> None:

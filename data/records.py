@@ -11,7 +11,7 @@ import numpy as np
 
 from data.geometry import WHOLE, Region
 from data.image_rows import read_listed, read_sizes
-from data.phantom import LANDMARK_NAMES, draw_phantom
+from data.phantom import LANDMARK_NAMES, draw_phantoms
 from data.splits import keep_splits, written_or_drawn_splits
 from data.tables import LandmarkTable, check_landmarks_trained, check_points_inside, read_landmark_table
 
@@ -125,10 +125,9 @@ def phantom_records(
     splits_file: Path,
 ) -> LandmarkRecords:
     """Drawn radiographs, kept in memory: 1 byte per pixel."""
-    phantoms = [
-        draw_phantom(seed, index, height=height, width=width, missing_fraction=missing_fraction, trouble=trouble)
-        for index in range(num_images)
-    ]
+    phantoms = draw_phantoms(
+        num_images, seed=seed, height=height, width=width, missing_fraction=missing_fraction, trouble=trouble
+    )
     names = [f"phantom_{index:05d}" for index in range(num_images)]
     splits = written_or_drawn_splits(
         splits_file,

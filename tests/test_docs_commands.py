@@ -34,6 +34,7 @@ STANDS_FOR = {
     "model.backbone=resnet50": "model.backbone=test_resnet",  # the same kind, but large
     "seed=1,2,3,4,5": "seed=1",  # how many seeds there are is no part of what a command means
     "seed=1,2,3": "seed=1",
+    "scheduler=clr,onecycle,constant": "scheduler=clr,constant",  # nor how many schedules
 }
 # Such a command is composed, with every key and choice, and not run: launchers, and the recipe clr_vs_fixed, a sweep of
 # nine runs. Both have tests of their own.
@@ -117,6 +118,8 @@ def typed(command: Documented) -> list[str]:
             text = text.replace(what, stands)
         if text != "...":
             arguments.append(text)
+    if command.program == "trainer.evaluate":
+        arguments.append("pictures=false")
     if command.program not in ("trainer", "trainer.check") or any(text.startswith("resume=") for text in arguments):
         return arguments
     keys = {text.lstrip("+").partition("=")[0] for text in arguments}

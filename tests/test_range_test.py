@@ -55,7 +55,7 @@ def read_finding(run_dir: RunDir, phase: str) -> dict:
 def tested_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A tiny run whose rates are given, with a range test of three repeats before both phases."""
     path = tmp_path_factory.mktemp("runs") / "tested"
-    run_in_process(path, *DELICATE, *GIVEN, "range_test=on", "range_test.repeats=2", *SHORT)
+    run_in_process(path, *DELICATE, *GIVEN, "range_test=on", "range_test.repeats=2", *SHORT, "pictures=true")
     return RunDir(path)
 
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer.arguments import asks_for_help, check_arguments
 from trainer.command_line import override, resume_command, without_resume_of
-from trainer.composing import compose_once
+from trainer.composing import compose_once, parse_fast
 from trainer.config.changes import check_resumable
 from trainer.config.store import read_config, register_schemas, to_train_config
 from trainer.distributed.launch import (
@@ -57,6 +57,7 @@ register_sweeper()
 register_schemas()
 forget_plugin_configs()
 compose_once()
+parse_fast()
 load_parts()
 OmegaConf.register_new_resolver("own_parts", told_parts, replace=True)
 

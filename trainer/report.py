@@ -6,6 +6,7 @@ import base64
 import math
 import mimetypes
 from collections.abc import Callable, Mapping
+from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: M
     write_text(path, page)
 
 
+@cache  # the jobs of a sweep, and the sweep, fill the same ones
 def page_template(path: Path) -> Template:
     """A page's template: what it shows is escaped, and what it asks for must be there."""
     environment = Environment(

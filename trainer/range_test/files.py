@@ -16,15 +16,24 @@ from trainer.run_dir import write_json, write_text
 
 
 def write_finding(
-    folder: Path, finding: Finding, settings: RangeTestConfig, *, phase: str, metric: str, fingerprint: str | None
+    folder: Path,
+    finding: Finding,
+    settings: RangeTestConfig,
+    *,
+    phase: str,
+    metric: str,
+    fingerprint: str | None,
+    draw: bool,
 ) -> dict[str, Any]:
-    """Write the four files; returns what the .json holds. `metric` names what the validation split measured."""
+    """Write the four files, without `draw` all but the picture; returns what the .json holds. `metric` names what the
+    validation split measured."""
     write_text(folder / "range_test.csv", table(finding).to_csv(index=False))
     summary = summarise(finding, settings, phase=phase, fingerprint=fingerprint)
     write_json(folder / "range_test.json", summary)
     rate = finding.rates.lr
     write_text(folder / "suggested_lr.txt", "none\n" if rate is None else f"{rate:.6g}\n")
-    plot_range_test(folder / "range_test.png", finding, title=f"{phase} phase", metric=metric)
+    if draw:
+        plot_range_test(folder / "range_test.png", finding, title=f"{phase} phase", metric=metric)
     return summary
 
 

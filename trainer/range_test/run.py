@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,14 @@ def run_range_test(phase: Phase, config: TrainConfig, state: TrainState, trainin
     finding = judge(climbed, settings.judgement(rule.task.monitor_mode))
     folder = run_dir.range_test(phase.name)
     metric = "validation loss" if settings.signal == "val_loss" else rule.task.monitor
-    write_finding(folder, finding, settings, phase=phase.name, metric=metric, fingerprint=key)
+    draw = config.pictures
+    write_finding(folder, finding, settings, phase=phase.name, metric=metric, fingerprint=key, draw=draw)
     state.found_rates[phase.name] = taken(finding, settings)
     state.seconds += time.perf_counter() - begun
     stopped = f"; stopped: {finding.stop}" if finding.stop else ""
     took = clock(time.perf_counter() - begun)
-    log.info("range test, %s: %s%s (%s, %s)", phase.name, finding.verdict, stopped, took, folder / "range_test.png")
+    seen = _to_look_at(config, run_dir, phase)
+    log.info("range test, %s: %s%s (%s, %s)", phase.name, finding.verdict, stopped, took, seen)
 
 
 def check_found(phase: Phase, config: TrainConfig, state: TrainState, run_dir: RunDir) -> None:
@@ -100,7 +103,7 @@ def check_found(phase: Phase, config: TrainConfig, state: TrainState, run_dir: R
         keys = " and ".join(f"phases.{phase.name}.scheduler.{key}=NUMBER" for key in lacking)
         raise TrainingError(
             f"the range test of phase {phase.name} found no {' and no '.join(lacking)} (see "
-            f"{run_dir.range_test(phase.name) / 'range_test.png'}). Start anew with {keys}, or test with "
+            f"{_to_look_at(config, run_dir, phase)}). Start anew with {keys}, or test with "
             "more range_test.repeats or another range_test.signal"
         )
     for key in RATE_KEYS:
@@ -109,6 +112,11 @@ def check_found(phase: Phase, config: TrainConfig, state: TrainState, run_dir: R
             log.info(
                 "phases.%s: scheduler.%s=%g was given and is kept; found: %.3g", phase.name, key, given, found[key]
             )
+
+
+def _to_look_at(config: TrainConfig, run_dir: RunDir, phase: Phase) -> Path:
+    """The picture of the test, or where none was drawn its table."""
+    return run_dir.range_test(phase.name) / ("range_test.png" if config.pictures else "range_test.csv")
 
 
 def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData) -> dict[str, Any]:
