@@ -4,15 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from conftest import TINY, run_command
+from faults import run_main
 from hydra._internal.hydra import Hydra
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -94,8 +93,7 @@ def test_help_alone_answers_before_hydra_is_imported(tmp_path: Path) -> None:
     assert told.stdout == run_command("--help", folder=tmp_path).stdout  # by way of Hydra's parser
 
 
-def test_hydra_composes_a_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_hydra_composes_a_run_once(tmp_path: Path) -> None:
     composed = []
     whole = Hydra.compose_config
 
@@ -103,11 +101,8 @@ def test_hydra_composes_a_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         composed.append(named)
         return whole(self, *given, **named)
 
-    with mock.patch.object(Hydra, "compose_config", counted), mock.patch.object(sys, "argv", ["trainer", "seed=-1"]):
-        main = import_module("trainer.__main__").main
-        with pytest.raises(SystemExit):
-            main()
-    GlobalHydra.instance().clear()
+    with mock.patch.object(Hydra, "compose_config", counted):
+        assert run_main("seed=-1", folder=tmp_path).code == 2
     assert len(composed) == 1
 
 
