@@ -53,14 +53,18 @@ def run_main(*arguments: str, folder: Path, program: str = "trainer.__main__") -
 
     `program`: the module whose main() is the command.
     """
-    main = importlib.import_module(program).main
+    return run_here(importlib.import_module(program).main, "trainer", *arguments, folder=folder)
+
+
+def run_here(main: Callable[[], object], *typed: str, folder: Path) -> Ended:
+    """What a command comes to that is run in this process, in a folder; `typed` is sys.argv."""
     out, err = io.StringIO(), io.StringIO()
     root, before, code = logging.getLogger(), os.getcwd(), 0
     handlers, level = list(root.handlers), root.level
     os.chdir(folder)
     try:
         with (
-            mock.patch.object(sys, "argv", ["trainer", *arguments]),
+            mock.patch.object(sys, "argv", list(typed)),
             mock.patch.dict(os.environ),
             redirect_stdout(out),
             redirect_stderr(err),

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import os
 import re
 import runpy
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -21,9 +17,8 @@ import pytest
 import torch
 from conftest import TINY
 from documented import blocks
-from faults import ANYTHING, Ended, promised, run_main
+from faults import ANYTHING, Ended, promised, run_here, run_main
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from served import check_promise
@@ -71,27 +66,8 @@ def commands_of(page: str) -> list[list[str]]:
 
 def run_script(path: Path, *arguments: str) -> Ended:
     """`python my_script.py ...` in the script's folder, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    root, before, code = logging.getLogger(), os.getcwd(), 0
-    handlers, level = list(root.handlers), root.level
-    os.chdir(path.parent)
-    try:
-        with (
-            mock.patch.object(sys, "argv", [path.name, *arguments]),
-            mock.patch.dict(os.environ),
-            redirect_stdout(out),
-            redirect_stderr(err),
-        ):
-            runpy.run_path(path.name, run_name="__main__")
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    finally:
-        os.chdir(before)
-        GlobalHydra.instance().clear()
-        for handler in set(root.handlers) - set(handlers):
-            handler.close()
-        root.handlers, root.level = handlers, level
-    return Ended(code, out.getvalue(), err.getvalue())
+    main = partial(runpy.run_path, path.name, run_name="__main__")
+    return run_here(main, path.name, *arguments, folder=path.parent)
 
 
 def trained(path: Path, *arguments: str) -> Path:
