@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,42 +26,13 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from trainer.command_line import SCRIPT
 from trainer.errors import TrainingError
 from trainer.launched_job import STOP, JobConfigs, JobStoppedError, LaunchedJob
+from trainer.launcher_kinds import KINDS, Kind
 from trainer.launcher_machine import THREADS, checked_count, shared_machine, start_ray
 from trainer.stopping import NAMES, STDERR, Stopped
 
 JOIN_SECONDS = 0.1
 WRONG_OPTION = (AssertionError, TypeError, ValueError)  # of a launcher, raised where it starts the jobs
 HYDRA_OWN = "hydra._internal.core_plugins."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """What there is to know of a plugin's launcher. `lost`: what it raises where the process of a job died."""
-
-    extra: str
-    package: str
-    lost: tuple[str, ...]
-    here: bool = True  # jobs run on this machine: they share its cores, and end with the sweep
-    one_terminal: bool = True
-
-
-KINDS = {
-    "JoblibLauncher": Kind(extra="joblib", package="joblib", lost=("concurrent.futures.BrokenExecutor",)),
-    "LocalLauncher": Kind(
-        extra="submitit",
-        package="submitit",
-        lost=("submitit.core.utils.UncompletedJobError",),
-        one_terminal=False,
-    ),
-    "SlurmLauncher": Kind(
-        extra="submitit",
-        package="submitit",
-        lost=("submitit.core.utils.UncompletedJobError", "submitit.core.utils.FailedSubmissionError"),
-        here=False,
-        one_terminal=False,
-    ),
-    "RayLauncher": Kind(extra="ray", package="ray", lost=("ray.exceptions.RayError",)),
-}
 
 
 def job_launcher(*, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
