@@ -138,8 +138,6 @@ def small(arguments: list[str]) -> Iterator[str]:
         yield "model.width=8"
     if config.range_test.kind != "off":
         yield "range_test.num_steps=24"
-    if "experiment=clr_vs_fixed" in arguments or "experiment=[boneage,clr_vs_fixed]" in arguments:
-        yield "seed=1"
 
 
 def composed(arguments: list[str]) -> DictConfig:

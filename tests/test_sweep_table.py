@@ -2,13 +2,12 @@
 
 import json
 import multiprocessing
-import re
-import shlex
 from pathlib import Path
 
 import hydra
 import pandas as pd
 import pytest
+from documented import blocks, commands_in
 from faults import run_main
 from omegaconf import DictConfig, OmegaConf
 
@@ -176,10 +175,10 @@ def test_the_recipe_fits_one_that_gives_both_phases_cycles_of_their_own() -> Non
 
 
 def test_every_sweep_of_the_page_is_one_of_three_sound_settings() -> None:
-    commands = re.findall(r"^    python -m trainer -m (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    commands = [command for block in blocks(PAGE) for command in commands_in(block) if "-m" in command.arguments]
     assert len(commands) >= 4
     for command in commands:
-        typed = [text for text in shlex.split(command) if not text.startswith("seed=")]
+        typed = [text for text in command.arguments if text != "-m" and not text.startswith("seed=")]
         assert len({str(rates(config)) for config in configs_of(*typed)}) == 3
 
 
