@@ -90,7 +90,7 @@ def train_steps(
             indices += batch["index"].tolist()
         with watch.part("optimizer"):
             state.scaler.unscale_(optimizer)
-            norm = gradient_norm(optimizer, rule.clip_norm).item()
+            norm = gradient_norm(optimizer, rule.clip_norm)
             finite = math.isfinite(loss_sum) and math.isfinite(norm)
             if finite:
                 state.scaler.step(optimizer)
