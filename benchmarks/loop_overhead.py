@@ -6,7 +6,8 @@ The program's own loop over a phase (schedule, checks, norm and clipping of the 
 to the system, progress, looking for a request to stop, the epoch's row of metrics.csv) against a bare one: the same
 batches, model, loss and optimizer. `with bar`: the same on a terminal, with the progress bar drawn to nowhere. The ways
 take turns in one process, in an order that turns too; of each round the difference to the bare loop counts. `--peers`
-adds the loops of the frameworks in requirements-peers.txt that are installed.
+adds the loops of the frameworks in requirements-peers.txt that are installed. Beside the clock's seconds those of the
+processor are told (all threads): other work on the machine moves them less.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peers import PEERS, missing
+from peers import PEERS, Clock, Seconds, missing
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn, optim
@@ -133,18 +133,18 @@ class Bench:
     def all_batches(self) -> Iterator[Batch]:
         return self.data.training_batches(first_step=0, last_step=self.updates)
 
-    def bare(self) -> float:
+    def bare(self) -> Seconds:
         state = self.state()
         model, optimizer = state.model, state.optimizer
         assert optimizer is not None
-        begun = time.perf_counter()
+        clock = Clock()
         for batch in self.all_batches():
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(model(batch["image"]), batch["label"]).backward()
             optimizer.step()
-        return time.perf_counter() - begun
+        return clock.passed()
 
-    def ours(self) -> float:
+    def ours(self) -> Seconds:
         state = self.state()
         phase = Phase(
             name="finetune",
@@ -169,13 +169,13 @@ class Bench:
             saver=Saver(run_dir, logs, every_steps=None, every_minutes=None, digests={}, keeps=False),
             request=StopRequest(),
         )
-        begun = time.perf_counter()
+        clock = Clock()
         run_phase(phase, state, training, steps_after=0)
-        seconds = time.perf_counter() - begun
+        seconds = clock.passed()
         logs.close()
         return seconds
 
-    def ours_with_bar(self) -> float:
+    def ours_with_bar(self) -> Seconds:
         plain, terminal = progress.Progress, sys.stdout.isatty
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             console = Console(file=nowhere, force_terminal=True, width=100)
@@ -197,7 +197,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(asked.model, asked.updates, Path(folder))
-        ways: dict[str, Callable[[], float]] = {
+        ways: dict[str, Callable[[], Seconds]] = {
             "bare loop": bench.bare,
             "this program": bench.ours,
             "this program, with bar": bench.ours_with_bar,
@@ -208,19 +208,28 @@ def main() -> None:
             else:
                 ways[name] = lambda peer=peer: peer(bench.state().model, bench.optimizer, list(bench.all_batches()))
         seconds: dict[str, list[float]] = {name: [] for name in ways}
+        on_cpu: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(asked.rounds + 1):  # the first warms up
             names = list(ways)
             for name in names[number % len(names) :] + names[: number % len(names)]:
-                seconds[name].append(ways[name]())
+                of_clock, of_cpu = ways[name]()
+                seconds[name].append(of_clock)
+                on_cpu[name].append(of_cpu)
     load = os.getloadavg()[0]
     print(f"\n{asked.model}, {bench.updates} updates, {torch.get_num_threads()} threads, load {load:.1f}\n")
-    print("| way | ms per update | more than bare, ms | ratio |\n|---|---|---|---|")
-    bare = seconds["bare loop"][1:]
-    for name, values in seconds.items():
-        pairs = list(zip(values[1:], bare, strict=True))
-        more = statistics.median(1000 * (value - base) / bench.updates for value, base in pairs)
-        ratio = statistics.median(value / base for value, base in pairs)
-        print(f"| {name} | {1000 * statistics.median(values[1:]) / bench.updates:.3f} | {more:.3f} | {ratio:.3f} |")
+    print("| way | ms per update | more than bare, ms | ratio | CPU, ms | more than bare, ms | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for name in ways:
+        told = [compared(times[name][1:], times["bare loop"][1:], bench.updates) for times in (seconds, on_cpu)]
+        print(f"| {name} | {' | '.join(told)} |")
+
+
+def compared(values: list[float], bare: list[float], updates: int) -> str:
+    """Medians: of milliseconds per update, of what they are more than bare in the same round, and of the ratio."""
+    per_update = 1000 * statistics.median(values) / updates
+    more = statistics.median(1000 * (value - base) / updates for value, base in zip(values, bare, strict=True))
+    ratio = statistics.median(value / base for value, base in zip(values, bare, strict=True))
+    return f"{per_update:.3f} | {more:.3f} | {ratio:.3f}"
 
 
 if __name__ == "__main__":

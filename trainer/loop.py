@@ -127,7 +127,8 @@ def _backward(state: TrainState, batch: Batch, rule: UpdateRule) -> float:
             output = state.model(*(batch[name] for name in rule.task.inputs))
         loss = rule.task.loss(output, batch)
     with rule.watch.part("backward"):
-        state.scaler.scale(loss / rule.accumulation).backward()
+        shared = loss if rule.accumulation == 1 else loss / rule.accumulation
+        state.scaler.scale(shared).backward()
         return loss.item()
 
 
