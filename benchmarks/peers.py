@@ -14,6 +14,8 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+import models.timm_import  # noqa: F401  # makes torchvision importable, which some of them import, beside any torch
+
 Build = Callable[[nn.Module], optim.Optimizer]
 Batches = list[dict[str, Tensor]]
 
