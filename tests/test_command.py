@@ -116,3 +116,11 @@ def test_the_mode_of_hydra_is_still_taken_from_the_command_line(tmp_path: Path) 
     ended = run_command("hydra.mode=MULTIRUN", "seed=-1,-2", folder=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: seed=-1 must lie in 0 to ")  # not that the value is ambiguous
+
+
+def test_a_run_without_range_test_does_not_import_what_only_that_needs(tmp_path: Path) -> None:
+    program = "import sys, trainer.train, trainer.config.tasks; print('scipy.signal' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert told.stdout.strip() == "False"

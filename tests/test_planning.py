@@ -66,15 +66,39 @@ def test_the_backbones_rate_is_the_heads_times_the_ratio() -> None:
     assert momentum_of(build("sgd")) == 0.8
 
 
-def test_gradient_norm_is_that_before_clipping() -> None:
+@pytest.mark.parametrize("clip_norm", [None, 0.5, 1.0, 1e-3, 1e3])
+@pytest.mark.parametrize("scale", [0.0, 1e-9, 0.01, 1.0, 50.0])
+def test_gradients_are_clipped_as_torch_does_and_the_norm_is_that_before(clip_norm: float | None, scale: float) -> None:
+    optimizer, oracle = build("sgd"), build("sgd")
+    parameters, of_oracle = (
+        [parameter for group in built.param_groups for parameter in group["params"]] for built in (optimizer, oracle)
+    )
+    generator = torch.Generator().manual_seed(0)
+    for parameter, other in zip(parameters, of_oracle, strict=True):
+        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
+        other.grad = parameter.grad.clone()
+    expected = torch.nn.utils.clip_grad_norm_(of_oracle, math.inf if clip_norm is None else clip_norm)
+    assert gradient_norm(optimizer, clip_norm) == expected.item()
+    for parameter, other in zip(parameters, of_oracle, strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, other.grad)
+
+
+def test_gradients_at_the_border_of_clipping_are_those_of_torch() -> None:
     optimizer = build("sgd")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    expected = math.sqrt(sum(parameter.numel() for parameter in parameters))
-    assert gradient_norm(optimizer, None).item() == pytest.approx(expected)
-    assert gradient_norm(optimizer, 1.0).item() == pytest.approx(expected)
-    assert gradient_norm(optimizer, None).item() == pytest.approx(1.0, rel=1e-4)
+    norm = gradient_norm(optimizer, None)
+    assert norm == pytest.approx(math.sqrt(sum(parameter.numel() for parameter in parameters)))
+    for clip_norm in (norm, math.nextafter(norm, 0), norm - 1e-6, norm + 1e-6, norm * (1 - 1e-6), norm * (1 + 1e-6)):
+        expected = [torch.ones_like(parameter, requires_grad=True) for parameter in parameters]
+        for parameter, other in zip(parameters, expected, strict=True):
+            parameter.grad = torch.ones_like(parameter)
+            other.grad = torch.ones_like(parameter)
+        torch.nn.utils.clip_grad_norm_(expected, clip_norm)
+        gradient_norm(optimizer, clip_norm)
+        assert all(torch.equal(a.grad, b.grad) for a, b in zip(parameters, expected, strict=True))
 
 
 def test_a_log_goes_on_after_the_rows_that_are_kept_and_drops_a_torn_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -158,6 +159,7 @@ def _typed_overrides() -> list[str]:
 
 
 def _train(composed: DictConfig, run_dir: RunDir, overrides: list[str], request: StopRequest) -> float:
+    begun = time.perf_counter()
     config = to_train_config(composed)
     launch = launched()
     if launch is not None:
@@ -165,12 +167,12 @@ def _train(composed: DictConfig, run_dir: RunDir, overrides: list[str], request:
     from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
 
     if launch is None:
-        return train(config, run_dir, composed, overrides, request)
+        return train(config, run_dir, composed, overrides, request, begun=begun)
     from trainer.distributed.ranks import joined
     from trainer.distributed.sharing import Sharing
 
     with joined(launch, config, run_dir, request) as ranks:
-        return train(config, run_dir, composed, overrides, request, Sharing(ranks, config.seed))
+        return train(config, run_dir, composed, overrides, request, Sharing(ranks, config.seed), begun)
 
 
 def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:

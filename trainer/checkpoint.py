@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from data.atomic import written_atomically
 from trainer.history import Logs
+from trainer.profile import NoStopwatch
 from trainer.run_dir import RunDir
 from trainer.state import TrainState
 
@@ -37,6 +38,7 @@ class Saver:
             neither, as often as it costs a hundredth of the time.
         digests: of the weights files that the run has so far, by name.
         keeps: False for all but the first of several processes, which all have the same state.
+        watch: measures the saving, and is saved with it.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Saver:
         every_minutes: float | None,
         digests: Mapping[str, str],
         keeps: bool = True,
+        watch: NoStopwatch | None = None,
     ) -> None:
         self.run_dir = run_dir
         self.logs = logs
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self.keeps = keeps
+        self.watch = NoStopwatch() if watch is None else watch
         self._weights: dict[Path, dict[str, Tensor]] = {}  # not on disk yet
         self._digests = dict(digests)
         self._seconds = 0.0  # that the last save took
@@ -71,8 +75,11 @@ class Saver:
 
     def save(self, state: TrainState) -> None:
         """Raises OSError naming the file, where the disk is full; the last checkpoint is whole then."""
-        if not self.keeps:
-            return
+        if self.keeps:
+            with self.watch.part("checkpoint"):
+                self._save(state)
+
+    def _save(self, state: TrainState) -> None:
         begun = time.perf_counter()
         self.logs.sync()
         with written_atomically(self.run_dir.last_checkpoint, previous=self.run_dir.previous_checkpoint) as aside:
@@ -81,6 +88,8 @@ class Saver:
             new_weights = {path.name: tensors for path, tensors in self._weights.items()}
             self._digests |= {name: digest(tensors) for name, tensors in new_weights.items()}
             added = {"version": VERSION, "new_weights": new_weights, "digests": self._digests}
+            if self.watch.seconds is not None:
+                added["profile"] = {"seconds": self.watch.seconds, "since_update": self.watch.since_update}
             _write(aside, {**added, **state.state_dict()})
         for path, tensors in self._weights.items():
             write_weights(path, tensors)

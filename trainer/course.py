@@ -10,16 +10,17 @@ from typing import Any
 
 from trainer.config.run import TrainConfig
 from trainer.feature_plan import with_features
+from trainer.loop import UpdateRule
 from trainer.phases import Phase, Training, freeze, run_phase
 from trainer.planning import build_phases, plan_warnings
 from trainer.plots import plot_schedule
+from trainer.profile import RANGE_TEST
 from trainer.range_test.outcome import write_test_outcome
 from trainer.range_test.run import check_found, run_range_test
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir
 from trainer.state import TrainState
 from trainer.stopping import Pruned, Stopped
-from trainer.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -58,37 +59,42 @@ def run_phases(
     first = [phase.name for phase in phases].index(state.phase) if state.phase else 0
     for position in range(first, len(phases)):
         phase = phases[position]
+        training.rule.watch.enter(phase.name)
         _enter(phase, state, config, saved)
         at_hand = with_features(phase, config, state, training, run_dir)
         untested = config.range_test.tests(phase.name) and phase.name not in state.found_rates
         if untested:
-            run_range_test(phase, config, state, at_hand, run_dir)
+            with training.rule.watch.part(RANGE_TEST):
+                run_range_test(phase, config, state, at_hand, run_dir)
         if config.range_test.kind == "only" and phase.name == config.last_phase:
-            write_test_outcome(run_dir, config, state)
+            write_test_outcome(run_dir, config, state, training.rule.watch)
             return None
         if untested:
             check_found(phase, config, state, run_dir)
             training.saver.save(state)
-            phases = plan_phases(config, state, training.data, training.rule.task, run_dir)
+            phases = plan_phases(config, state, training.data, training.rule, run_dir)
             advise(plan_warnings([phases[position]], config))
         steps_after = sum(later.total_steps for later in phases[position + 1 :])
         run_phase(phases[position], state, at_hand, steps_after=steps_after)
     return phases
 
 
-def plan_phases(config: TrainConfig, state: TrainState, data: RunData, task: Task[Any], run_dir: RunDir) -> list[Phase]:
+def plan_phases(
+    config: TrainConfig, state: TrainState, data: RunData, rule: UpdateRule, run_dir: RunDir
+) -> list[Phase]:
     """The phases, with schedules as far as their rates are known, which are drawn."""
     phases = build_phases(
         config,
         state.planned_steps,
         state.total_steps,
         data.updates_per_epoch,
-        task.monitor_mode,
+        rule.task.monitor_mode,
         state.found_rates,
     )
     known = list(takewhile(lambda phase: phase.schedule is not None, phases))
     if known and config.pictures:
-        plot_schedule(run_dir.plots / "schedule.png", known)
+        with rule.watch.part("plots"):
+            plot_schedule(run_dir.plots / "schedule.png", known)
     return phases
 
 

@@ -79,7 +79,8 @@ def with_features(
         return replace(training, data=replace(data, in_turn=(settings.views, state.epochs_before)))
 
     def compute(images: Tensor) -> list[Tensor]:
-        return computed(state.model, training.rule.compute, images)
+        with training.rule.watch.part("features"):
+            return computed(state.model, training.rule.compute, images)
 
     source = Source(
         train=data.train,

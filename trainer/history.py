@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,11 @@ class CsvLog:
     def append(self, row: dict[str, Any]) -> None:
         """Raises OSError naming the file, where the disk is full."""
         assert set(row) == set(self.columns), (sorted(row), sorted(self.columns))
-        left = memoryview(_line([row[column] for column in self.columns]))
+        self.write([row[column] for column in self.columns])
+
+    def write(self, values: Sequence[Any]) -> None:
+        """`append` of values in the order of the columns."""
+        left = memoryview(_line(values))
         with faults_naming(self._path):
             while left:
                 left = left[self._file.write(left) :]
@@ -85,20 +90,13 @@ class LRHistory:
 
     def append(self, record: StepRecord, *, phase: str, epoch: int) -> None:
         """`epoch` counts from 1 over the run. A group that the phase does not train has an empty rate."""
-        self._log.append(
-            {
-                "iteration": record.iteration,
-                "epoch": epoch,
-                "phase": phase,
-                "phase_step": record.phase_step,
-                "cycle": record.cycle,
-                **{f"lr_{group}": record.rates.get(group, "") for group in GROUPS},
-                "momentum": record.momentum,
-                "loss": record.loss,
-                "grad_norm": record.grad_norm,
-                "skipped": int(record.skipped),
-            }
-        )
+        rates = [record.rates.get(group, "") for group in GROUPS]
+        self._log.write(
+            [
+                record.iteration, epoch, phase, record.phase_step, record.cycle, *rates, record.momentum, record.loss,
+                record.grad_norm, int(record.skipped),
+            ]
+        )  # fmt: skip
 
     def sync(self) -> None:
         self._log.sync()

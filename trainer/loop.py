@@ -13,6 +13,7 @@ from torch import nn
 
 from trainer.device import Compute
 from trainer.optimizers import gradient_norm, momentum_of, set_rates
+from trainer.profile import NoStopwatch
 from trainer.schedules import Schedule
 from trainer.state import TrainState
 from trainer.tasks.task import Task
@@ -53,6 +54,7 @@ class UpdateRule:
     clip_norm: float | None
     skips_nonfinite: bool = False  # an update that is skipped then leaves no trace in batch norm's statistics either
     sharing: Sharing | None = None  # of each batch, where several processes train
+    watch: NoStopwatch = NoStopwatch()  # noqa: RUF009  # it has no state
 
 
 def train_steps(
@@ -67,6 +69,7 @@ def train_steps(
     """Make `steps` updates from where `state` is in its phase, one record each."""
     optimizer = state.optimizer
     assert optimizer is not None
+    watch = rule.watch
     for _ in range(steps):
         lr, momentum = schedule.lr_at(state.phase_step), schedule.momentum_at(state.phase_step)
         rates = set_rates(optimizer, lr, backbone_lr_ratio, momentum)
@@ -78,20 +81,22 @@ def train_steps(
         if rule.sharing is not None:
             rule.sharing.begin_update(state.iteration)
         for left in reversed(range(rule.accumulation)):
-            batch = rule.compute.send(next(batches))
+            with watch.part("data wait"):
+                batch = rule.compute.send(next(batches))
             if rule.sharing is None:
                 loss_sum += _backward(state, batch, rule)
             else:
                 loss_sum += rule.sharing.backward(state, batch, rule, last=left == 0)
             indices += batch["index"].tolist()
-        state.scaler.unscale_(optimizer)
-        norm = gradient_norm(optimizer, rule.clip_norm).item()
-        finite = math.isfinite(loss_sum) and math.isfinite(norm)
-        if finite:
-            state.scaler.step(optimizer)
-            if state.ema is not None:
-                state.ema.update_parameters(state.model)
-        else:
+        with watch.part("optimizer"):
+            state.scaler.unscale_(optimizer)
+            norm = gradient_norm(optimizer, rule.clip_norm)
+            finite = math.isfinite(loss_sum) and math.isfinite(norm)
+            if finite:
+                state.scaler.step(optimizer)
+                if state.ema is not None:
+                    state.ema.update_parameters(state.model)
+        if not finite:
             for buffer, before in zip(state.model.buffers(), buffers, strict=rule.skips_nonfinite):
                 buffer.copy_(before)
             if rule.sharing is not None:
@@ -117,11 +122,14 @@ def train_steps(
 
 def _backward(state: TrainState, batch: Batch, rule: UpdateRule) -> float:
     """Add the gradients of a micro-batch; returns its loss."""
-    with rule.compute.autocast():
-        output = state.model(*(batch[name] for name in rule.task.inputs))
-    loss = rule.task.loss(output, batch)
-    state.scaler.scale(loss / rule.accumulation).backward()
-    return loss.item()
+    with rule.watch.part("forward"):
+        with rule.compute.autocast():
+            output = state.model(*(batch[name] for name in rule.task.inputs))
+        loss = rule.task.loss(output, batch)
+    with rule.watch.part("backward"):
+        shared = loss if rule.accumulation == 1 else loss / rule.accumulation
+        state.scaler.scale(shared).backward()
+        return loss.item()
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from trainer.console import console
 from trainer.loop import UpdateRule
 from trainer.phases import Phase
 from trainer.plots import boxes_for_missing_letters, plot_learning_rates, plot_loss, plot_metrics
+from trainer.profile import AFTER, summed_up
 from trainer.progress import clock
 from trainer.range_test.outcome import range_test_pictures, read_findings
 from trainer.report import shown, write_report
@@ -56,18 +57,20 @@ def write_outcome(
 
     `num_views` of each image are predicted and averaged.
     """
-    task = rule.task
+    task, watch = rule.task, rule.watch
+    watch.enter(AFTER)
     assert state.best is not None
     splits = [split for split in ("val", "test") if len(data.records.indices(split))] or ["train"]
     model = state.evaluated_model
     kept = copied_weights(model)
-    candidates = {candidate.name: candidate for candidate in find_candidates(run_dir, state, data, rule, phases[-1])}
-    tried = {name: candidate.predict(model, data, splits[0], rule, num_views) for name, candidate in candidates.items()}
-    values = {name: task.metrics(found).get(task.monitor, state.best_value) for name, found in tried.items()}
-    chosen = winner(values, task.monitor_mode)
+    with watch.part("evaluation"):
+        candidates = {found.name: found for found in find_candidates(run_dir, state, data, rule, phases[-1])}
+        tried = {name: found.predict(model, data, splits[0], rule, num_views) for name, found in candidates.items()}
+        values = {name: task.metrics(found).get(task.monitor, state.best_value) for name, found in tried.items()}
+        chosen = winner(values, task.monitor_mode)
+        judged = {splits[0]: tried[chosen]}
+        judged |= {split: candidates[chosen].predict(model, data, split, rule, num_views) for split in splits[1:]}
     state.final_value = values[chosen]
-    judged = {splits[0]: tried[chosen]}
-    judged |= {split: candidates[chosen].predict(model, data, split, rule, num_views) for split in splits[1:]}
     certainty = task.certainty(judged)
     if certainty is not None:
         judged = certainty.predictions
@@ -120,11 +123,17 @@ def write_outcome(
         "config": OmegaConf.to_container(composed, resolve=True),
     }
     write_json(run_dir.results, json_numbers(results))  # before what only shows it
+    with watch.part("plots"):
+        pictures = _draw(run_dir, phases, state, data, task, stages, first, history, metrics) if draw else {}
+    if profile := watch.told():
+        results |= profile
+        write_json(run_dir.results, json_numbers(results))
+        log.info("time went to: %s", summed_up(results["profile"]))
     write_report(
         run_dir.report,
         title=run_dir.path.name,
         results={**results, "config_yaml": OmegaConf.to_yaml(composed, resolve=True)},
-        pictures=_draw(run_dir, phases, state, data, task, stages, first, history, metrics) if draw else {},
+        pictures=pictures,
     )
     _print_table(stages, task, state, run_dir)
 

@@ -188,10 +188,11 @@ def _judge_epoch(phase: Phase, state: TrainState, training: Training) -> None:
     measured = {"train_loss": state.epoch_losses / state.epoch_updates if state.epoch_updates else math.nan}
     if data.validates:
         batches = training.request.checked(data.evaluation_batches("val"))
-        val_loss, predictions = evaluate(
-            state.evaluated_model, batches, task, training.rule.compute, training.rule.sharing
-        )
-        measured |= {"val_loss": val_loss, **task.metrics(predictions)}
+        with training.rule.watch.part("evaluation"):
+            val_loss, predictions = evaluate(
+                state.evaluated_model, batches, task, training.rule.compute, training.rule.sharing
+            )
+            measured |= {"val_loss": val_loss, **task.metrics(predictions)}
     state.epoch_seconds += time.perf_counter() - begun
     row = {
         "epoch": epoch,

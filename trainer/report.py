@@ -63,7 +63,9 @@ def page_template(path: Path) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {filter_.__name__: filter_ for filter_ in (shown, number, percent, rate, plain, clock)}
+    environment.filters |= {
+        filter_.__name__: filter_ for filter_ in (shown, number, distance, percent, rate, plain, clock)
+    }
     return environment.get_template(path.name)
 
 

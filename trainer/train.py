@@ -33,6 +33,7 @@ from trainer.memory_faults import told_out_of_memory
 from trainer.outcome import write_outcome
 from trainer.phases import Limits, Phase, Training
 from trainer.planning import check_extension, grant_steps, plan_warnings, planned_steps
+from trainer.profile import NoStopwatch, build_stopwatch
 from trainer.range_test.run import check_testable
 from trainer.resuming import find_checkpoint, tell_resume
 from trainer.run_data import RunData
@@ -54,12 +55,14 @@ def train(
     overrides: list[str],
     request: StopRequest | None = None,
     sharing: Sharing | None = None,
+    begun: float | None = None,
 ) -> float:
     """Train what `config` says, or go on with it, and leave all of it in `run_dir`.
 
     `composed` and `overrides`: the config before it was typed, and what was typed on the command line; both are
     written down. `request`: asked in time to stop, it raises Stopped once all is saved. `sharing`: with the other
-    processes of the run, of which the first alone keeps it. Returns the monitored metric of the weights that the
+    processes of the run, of which the first alone keeps it. `begun`: when it was asked for, on time.perf_counter's
+    clock; profile=true counts from there. Returns the monitored metric of the weights that the
     run ends with; NaN where only range tests were asked for, and in all processes but the first.
     """
     started = time.perf_counter()
@@ -75,6 +78,8 @@ def train(
     saved = find_checkpoint(config, run_dir)
     if sharing is not None:
         sharing.check_same_run(composed, saved)
+    begun = started if begun is None else begun
+    watch = build_stopwatch(compute.device, begun, saved) if config.profile else NoStopwatch()
 
     # Data, task, model, optimizer state.
     torch.manual_seed(config.seed)
@@ -83,7 +88,7 @@ def train(
     task = config.task.build(config, data)
     check_snapshots(config, data, task)
     check_mapping(run_dir.labels, task.mapping)
-    rule = UpdateRule(task, compute, config.accumulation, config.clip_norm, config.on_nonfinite == "skip")
+    rule = UpdateRule(task, compute, config.accumulation, config.clip_norm, config.on_nonfinite == "skip", watch=watch)
     if sharing is not None:
         data, rule = sharing.divided(data, rule)
     with told_out_of_memory(config, compute):
@@ -110,7 +115,7 @@ def train(
     keep_mapping(run_dir.labels, task.mapping)
     if config.resume is not None:
         tell_resume(run_dir, saved)
-    phases = plan_phases(config, state, data, task, run_dir)
+    phases = plan_phases(config, state, data, rule, run_dir)
     _announce(run_dir, data, phases, [*options_without_effect(config), *plan_warnings(phases, config)])
 
     # Training, phase by phase.
@@ -178,6 +183,7 @@ def _build_training(
             every_minutes=saving.every_minutes,
             digests={} if saved is None else saved["digests"],
             keeps=rule.sharing is None or rule.sharing.ranks.rank == 0,
+            watch=rule.watch,
         ),
         request=request,
     )

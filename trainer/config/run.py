@@ -62,6 +62,7 @@ class TrainConfig:
     max_skipped: int
     snapshots: bool
     pictures: bool
+    profile: bool
     max_steps: int | None
     max_minutes: float | None
     resume: str | None

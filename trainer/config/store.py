@@ -25,6 +25,7 @@ STEP_SIZE_KEYS = ("step_size", "step_size_epochs")
 
 # Keys that runs of an earlier trainer have not saved, with values under which they go on as they did.
 OF_BEFORE: dict[str, Any] = {
+    "profile": False,
     "tracker": {"kind": "csv"},
     "phases.frozen.cache": {"views": 0, "max_gb": 2.0, "max_disk_gb": 20.0, "half": False},
 }

@@ -72,12 +72,14 @@ class Sharing:
         with the `last` batch of an update they become those of all parts. Returns the loss of the whole batch."""
         wrapper = self._wrapped(state.model, rule)
         with nullcontext() if last else wrapper.no_sync():
-            loss, terms = wrapper(batch)
+            with rule.watch.part("forward"):
+                loss, terms = wrapper(batch)
             own_terms = terms.item()
             total_loss, total_terms = self.ranks.summed([loss.item() * own_terms, own_terms])
             # The wrapper takes the mean over the processes: hence their number.
             share = self.ranks.count * own_terms / max(total_terms, 1.0)
-            state.scaler.scale(loss * share / rule.accumulation).backward()
+            with rule.watch.part("backward"):
+                state.scaler.scale(loss * share / rule.accumulation).backward()
         return total_loss / max(total_terms, 1.0)
 
     def merged(self, losses: list[float], terms: list[float], counts: list[int], parts: list[dict[str, Any]]) -> Judged:

@@ -10,6 +10,7 @@ from typing import Any
 from trainer.command_line import command
 from trainer.config.run import TrainConfig
 from trainer.config.schedules import AUTO
+from trainer.profile import NoStopwatch
 from trainer.report import write_report
 from trainer.run_dir import RunDir, write_json
 from trainer.state import TrainState
@@ -29,7 +30,7 @@ def range_test_pictures(run_dir: RunDir, phases: list[str]) -> dict[str, Any]:
     return {caption: file for caption, file in files.items() if file.exists()}
 
 
-def write_test_outcome(run_dir: RunDir, config: TrainConfig, state: TrainState) -> None:
+def write_test_outcome(run_dir: RunDir, config: TrainConfig, state: TrainState, watch: NoStopwatch) -> None:
     """Write results.json and report.html, and say which command trains at the rates that were found."""
     findings = read_findings(run_dir, config.phase_names)
     environment = run_dir.read_environment()
@@ -40,6 +41,7 @@ def write_test_outcome(run_dir: RunDir, config: TrainConfig, state: TrainState) 
         "seconds": round(state.seconds, 2),
         "commands": {"train at these rates": command} if command else {},
         "environment": environment,
+        **watch.told(),
     }
     write_json(run_dir.results, results)
     pictures = range_test_pictures(run_dir, config.phase_names)

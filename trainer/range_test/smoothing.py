@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import savgol_filter
 
 
 def ema(values: np.ndarray, weight: float) -> np.ndarray:
@@ -43,6 +42,8 @@ def savgol(values: np.ndarray, window: int) -> np.ndarray:
     window -= (window + 1) % 2
     if window <= 3:
         return np.array(values, dtype=float)
+    from scipy.signal import savgol_filter  # takes most of a second, which a run without a range test need not wait
+
     return np.asarray(savgol_filter(values, window, polyorder=2, mode="interp"), dtype=float)
 
 
