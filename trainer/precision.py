@@ -16,13 +16,12 @@ from trainer.config.run import TrainConfig
 from trainer.device import Compute, has_bf16_units
 from trainer.growth import scaled_size
 from trainer.loop import UpdateRule
-from trainer.memory_faults import is_out_of_memory
 from trainer.phases import Phase
 from trainer.planning import cut_to_steps, planned_steps
 from trainer.run_data import RunData
 from trainer.state import TrainState
 from trainer.tuning.remembered import Remembered
-from trainer.tuning.updates import UpdateTrial, trial_phase, update_trial
+from trainer.tuning.updates import trial_phase, update_trial
 
 Value = TypeVar("Value")
 
@@ -152,32 +151,22 @@ def _measured(
         return Timings(why_none="untimed, for a batch of one image can't be")
     begun = time.perf_counter()
     with update_trial(phase, config, state, data, rule) as trial:
-        first = _seconds(trial, settings[0])
+        first = trial.seconds(settings[0])
         work = batches * first if deadline is None else min(batches * first, deadline - begun)
         if LARGEST_SHARE * work < least * first:
             return Timings(why_none=too_short)
         for setting in settings[1:]:
-            _seconds(trial, setting)
+            trial.seconds(setting)
         seconds = {name_of(setting): math.inf for setting in settings}
         running = settings
         for _ in range(ROUNDS):
             for setting in running:
                 name = name_of(setting)
-                seconds[name] = min(seconds[name], _seconds(trial, setting))
+                seconds[name] = min(seconds[name], trial.seconds(setting))
             running = [one for one in running if seconds[name_of(one)] < HOPELESS * min(seconds.values())]
             if len(running) < 2 or time.perf_counter() - begun > LARGEST_SHARE * work:
                 break
     return Timings(seconds)
-
-
-def _seconds(trial: UpdateTrial, setting: Compute) -> float:
-    """Infinite where memory does not suffice."""
-    try:
-        return trial.seconds(setting)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return math.inf
 
 
 def _question(

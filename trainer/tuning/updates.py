@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from trainer.config.run import TrainConfig
 from trainer.device import Compute
 from trainer.loop import Batch, UpdateRule, train_steps
+from trainer.memory_faults import is_out_of_memory
 from trainer.phases import Phase, freeze, set_training_modes
 from trainer.run_data import RunData
 from trainer.schedules import ConstantSchedule
@@ -19,7 +21,7 @@ from trainer.state import Snapshot, TrainState
 
 
 class UpdateTrial:
-    """Makes updates of a phase from one batch, over and over. `began` on entering the trial, see `update_trial`."""
+    """Makes updates of a phase, from the same batch over and over unless others are given."""
 
     def __init__(self, phase: Phase, config: TrainConfig, state: TrainState, rule: UpdateRule, batch: Batch) -> None:
         self._phase, self._config, self._state, self._batch = phase, config, state, batch
@@ -27,8 +29,17 @@ class UpdateTrial:
         self._rule = replace(rule, accumulation=1, sharing=None)
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
 
-    def seconds(self, compute: Compute) -> float:
-        """How long one update takes under these settings; the first one under them also warms up."""
+    def seconds(self, compute: Compute, batches: Iterator[Batch] | None = None) -> float:
+        """How long one update takes under these settings, infinite where memory does not suffice; with the wait for
+        the next of `batches`, where they are given. The first one under other settings also warms up."""
+        try:
+            return self._timed(compute, iter([self._batch]) if batches is None else batches)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return math.inf
+
+    def _timed(self, compute: Compute, batches: Iterator[Batch]) -> float:
         state = self._state
         compute.place(state.model)
         layout = compute.memory_format
@@ -40,7 +51,7 @@ class UpdateTrial:
         begun = time.perf_counter()
         steps = train_steps(
             state,
-            iter([self._batch]),
+            batches,
             ConstantSchedule(lr=1e-6),  # the time does not depend on it
             steps=1,
             backbone_lr_ratio=self._phase.backbone_lr_ratio,
@@ -67,7 +78,7 @@ def update_trial(
 
 
 def trial_phase(config: TrainConfig) -> Phase:
-    """The last phase of a run, where most of the time goes, as far as an update depends on it."""
+    """The last phase of a run, where most of the time goes, as far as the time of an update depends on it."""
     name = config.phase_names[-1]
     settings = getattr(config.phases, name)
     return Phase(
