@@ -29,6 +29,7 @@ LARGEST_SHARE = 0.02  # of the run's work, that a trial may cost
 LEAST_GAIN = 0.1  # by which another setting has to be faster than fp32 in channels_last; less may be noise
 HOPELESS = 1.25  # times the fastest: what is slower than that after a round is not timed again
 ROUNDS = 3
+MOST_SPREAD = 1.5  # of a setting's slowest update to its fastest; where it is more, the machine is busy
 FROZEN_SHARE = 1 / 3  # of an update, that one of a frozen phase costs: the backbone's forward pass alone
 AUTO_KEYS = ("precision", "memory_format")
 
@@ -44,7 +45,7 @@ class Choice:
     told: str = ""
 
     @property
-    def values(self) -> dict[str, str]:
+    def values(self) -> dict[str, Any]:
         return {key: getattr(self.compute, key) for key in AUTO_KEYS}
 
     def typed(self, overrides: list[str]) -> list[str]:
@@ -55,10 +56,20 @@ class Choice:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds per update of each setting, infinite where memory did not suffice; none where a trial would not pay."""
+    """Seconds of each setting's updates, infinite where memory did not suffice; none where a trial would not pay."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    rounds: dict[str, list[float]] = field(default_factory=dict)
     why_none: str = ""
+
+    @property
+    def fastest(self) -> dict[str, float]:
+        """Each setting's fastest update, which the machine's other work disturbed least."""
+        return {name: min(seconds) for name, seconds in self.rounds.items()}
+
+    @property
+    def steady(self) -> bool:
+        """Whether the rounds agree, so that they say something of the next run too."""
+        return all(max(seconds) <= MOST_SPREAD * min(seconds) for seconds in self.rounds.values())
 
 
 def choose(
@@ -86,20 +97,22 @@ def _chosen(config: TrainConfig, state: TrainState, data: RunData, rule: UpdateR
         return _choice(rule.compute, keys, how, {}, how)
 
     phase = trial_phase(config)
-    memory = Remembered("precision", _question(config, phase, state, rule, list(settings)))
+    memory = memory_of(config, state, rule)
     held = _same(rule, memory.recall())
     if held is not None:
         how = f"timed {held['timed']} and remembered"
         return _choice(settings[held["taken"]], keys, how, held["update_ms"], _told(held["update_ms"], how))
 
     timings = _same(rule, _measured(phase, config, state, data, rule, list(settings.values()), deadline))
-    if not timings.seconds:
+    if not timings.rounds:
         return _choice(rule.compute, keys, timings.why_none, {}, timings.why_none)
-    taken = fastest(timings.seconds)
-    update_ms = {name: round(1000 * one, 1) if math.isfinite(one) else None for name, one in timings.seconds.items()}
+    taken = fastest(timings.fastest)
+    update_ms = {name: round(1000 * one, 1) if math.isfinite(one) else None for name, one in timings.fastest.items()}
     how = "timed in this run"
     try:
-        if rule.sharing is None or rule.sharing.ranks.rank == 0:
+        if not timings.steady:
+            how += ", and not remembered: the machine is busy, and the rounds differ"
+        elif rule.sharing is None or rule.sharing.ranks.rank == 0:
             memory.keep({"taken": taken, "update_ms": update_ms, "timed": f"{datetime.now(UTC):%Y-%m-%d}"})
     except OSError as error:
         how += f", and not remembered: {error}"
@@ -157,24 +170,23 @@ def _measured(
             return Timings(why_none=too_short)
         for setting in settings[1:]:
             trial.seconds(setting)
-        seconds = {name_of(setting): math.inf for setting in settings}
+        timings = Timings({name_of(setting): [] for setting in settings})
         running = settings
         for _ in range(ROUNDS):
             for setting in running:
-                name = name_of(setting)
-                seconds[name] = min(seconds[name], trial.seconds(setting))
-            running = [one for one in running if seconds[name_of(one)] < HOPELESS * min(seconds.values())]
+                timings.rounds[name_of(setting)].append(trial.seconds(setting))
+            best = timings.fastest
+            running = [one for one in running if best[name_of(one)] < HOPELESS * min(best.values())]
             if len(running) < 2 or time.perf_counter() - begun > LARGEST_SHARE * work:
                 break
-    return Timings(seconds)
+    return timings
 
 
-def _question(
-    config: TrainConfig, phase: Phase, state: TrainState, rule: UpdateRule, settings: list[str]
-) -> dict[str, Any]:
-    """Whatever decides how long an update takes."""
-    return {
-        "settings": settings,
+def memory_of(config: TrainConfig, state: TrainState, rule: UpdateRule) -> Remembered:
+    """Where the answer is kept: the question is whatever decides how long an update takes."""
+    phase = trial_phase(config)
+    question = {
+        "settings": [name_of(compute) for compute in alternatives(config, rule.compute.device)],
         "torch": str(torch.__version__),
         "device": device_name(rule.compute.device),
         "threads": torch.get_num_threads(),
@@ -187,6 +199,7 @@ def _question(
         "optimizer": asdict(getattr(config.phases, phase.name).optimizer),
         "task": config.task.kind,
     }
+    return Remembered("precision", question)
 
 
 def device_name(device: torch.device) -> str:

@@ -41,7 +41,7 @@ def time_in_turns(
 ) -> None:
     """Fill in what `seconds` measures of each setting: once to warm up and for the peak of memory, then in rounds while
     there is time, on time.perf_counter's clock; of each setting that is reached at all at least one."""
-    fit = []
+    fit: list[Timed] = []
     for setting in settings:
         if fit and time.perf_counter() > until:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,7 +147,7 @@ def _time_workers(bench: Bench, compute: Compute) -> list[Timed]:
     return settings
 
 
-def _micro_batches(data: RunData, count: int) -> Iterator[Batch]:
+def _micro_batches(data: RunData, count: int) -> Generator[Batch]:
     """The run's first ones, the same images each time; closing it ends its workers."""
     updates = -(-count // data.accumulation)
     yield from data.training_batches(first_epoch=0, first_step=0, last_step=updates)
