@@ -4,7 +4,8 @@
 
 Two processes take turns, each with the same model and batch: a bare loop as torch gives it (fp32, contiguous, plain
 AdamW, forward, loss, backward, step), and the program's own training loop with precision=auto, memory_format=auto, the
-optimizer that it builds and the memory that it lets glibc keep. Prints the medians and the ratio, and what auto took.
+optimizer that it builds and the memory that it lets glibc keep. Prints the medians, the ratio by the clock and by the
+CPU time that was used (which other work stretches less, above all with OMP_NUM_THREADS=1), and what auto took.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def default_update(config: TrainConfig, folder: Path) -> Callable[[], None]:
 
 
 def take_turns(way: str, kind: str, updates: int, overrides: list[str]) -> None:
-    """In a process of its own: for each line that comes in, the seconds of an update, the mean of a few."""
+    """In a process of its own: for each line that comes in, seconds and CPU seconds of an update, the means of some."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         config = composed(kind, overrides)
@@ -99,14 +100,14 @@ def take_turns(way: str, kind: str, updates: int, overrides: list[str]) -> None:
         update()
         print("ready", flush=True)
         for _ in sys.stdin:
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             for _ in range(updates):
                 update()
-            print((time.perf_counter() - begun) / updates, flush=True)
+            print((time.perf_counter() - begun) / updates, (time.process_time() - used) / updates, flush=True)
 
 
-def measured(kind: str, rounds: int, updates: int, overrides: list[str]) -> tuple[dict[str, list[float]], str]:
-    """Seconds per update in each round, way by way, and what auto took."""
+def measured(kind: str, rounds: int, updates: int, overrides: list[str]) -> tuple[dict[str, list[list[float]]], str]:
+    """Seconds and CPU seconds per update in each round, way by way, and what auto took."""
     children, told = {}, ""
     for way in WAYS:
         command = [sys.executable, __file__, "--turns", way, "--models", kind, "--updates", str(updates), *overrides]
@@ -117,14 +118,14 @@ def measured(kind: str, rounds: int, updates: int, overrides: list[str]) -> tupl
             if not line:
                 raise SystemExit(f"{way}: ended with {child.wait()}")
             told = line
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     for _ in range(rounds + 1):  # the first warms up
         for way, child in children.items():
             assert child.stdin is not None
             assert child.stdout is not None
             child.stdin.write("go\n")
             child.stdin.flush()
-            seconds[way].append(float(child.stdout.readline()))
+            seconds[way].append([float(number) for number in child.stdout.readline().split()])
     for child in children.values():
         child.communicate()
     return {way: values[1:] for way, values in seconds.items()}, told
@@ -145,12 +146,14 @@ def main() -> None:
     for kind in asked.models.split(","):
         seconds, told = measured(kind, asked.rounds, asked.updates, overrides)
         print(f"{TOLD[kind]}: {told}; load {os.getloadavg()[0]:.1f}", flush=True)
-        bare, default = (1000 * statistics.median(seconds[way]) for way in WAYS)
-        ratio = statistics.median(ours / theirs for theirs, ours in zip(*(seconds[way] for way in WAYS), strict=True))
+        bare, default = (1000 * statistics.median(wall for wall, _ in seconds[way]) for way in WAYS)
+        pairs = list(zip(*(seconds[way] for way in WAYS), strict=True))
+        ratio, of_cpu = (statistics.median(ours[one] / theirs[one] for theirs, ours in pairs) for one in (0, 1))
         goal = GOALS[kind][0 if has_bf16_units(torch.device("cpu")) else 1]
-        rows.append(f"| {TOLD[kind]} | {bare:.0f} | {default:.0f} | {ratio:.2f} | {goal} |")
+        rows.append(f"| {TOLD[kind]} | {bare:.0f} | {default:.0f} | {ratio:.2f} | {of_cpu:.2f} | {goal} |")
     print(f"\n{torch.get_num_threads()} threads, torch {torch.__version__}, {asked.rounds} rounds\n")
-    print("| model | bare loop, ms | default settings, ms | ratio, median of rounds | goal |\n|---|---|---|---|---|")
+    print("| model | bare loop, ms | default settings, ms | ratio, median of rounds | of CPU time | goal |")
+    print("|---|---|---|---|---|---|")
     print("\n".join(rows))
 
 
