@@ -171,6 +171,15 @@ def test_what_can_not_be_read_is_timed_again(damage: str, tmp_path: Path, cache:
     assert "timed in this run" in chosen(typed(LONG), tmp_path).told
 
 
+def test_an_answer_that_is_none_of_the_settings_is_not_taken(tmp_path: Path, cache: Path) -> None:
+    decide_for(typed(), tmp_path)
+    (file,) = cache.glob("precision/*.json")
+    held = json.loads(file.read_text())
+    for answer in ({}, {"taken": "fp8"}, {"taken": USUAL}, {"taken": USUAL, "update_ms": 3}):
+        file.write_text(json.dumps({**held, "answer": answer}))
+        assert "untimed" in chosen(typed(), tmp_path).told
+
+
 def test_a_cache_folder_that_can_not_be_written_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in the place of the folder")
     told = chosen(typed(LONG), tmp_path).told

@@ -99,8 +99,8 @@ def _chosen(config: TrainConfig, state: TrainState, data: RunData, rule: UpdateR
     phase = trial_phase(config)
     memory = memory_of(config, state, rule)
     held = _same(rule, memory.recall())
-    if held is not None:
-        how = f"timed {held['timed']} and remembered"
+    if held is not None and held.get("taken") in settings and isinstance(held.get("update_ms"), dict):
+        how = f"timed {held.get('timed')} and remembered"
         return _choice(settings[held["taken"]], keys, how, held["update_ms"], _told(held["update_ms"], how))
 
     timings = _same(rule, _measured(phase, config, state, data, rule, list(settings.values()), deadline))
