@@ -56,7 +56,7 @@ class Bench:
 
     def __init__(self, folder: Path, overrides: Iterable[str]) -> None:
         config = to_train_config(compose(overrides))
-        self.compute = build_compute("cpu", config.precision, config.channels_last)
+        self.compute = build_compute("cpu", config.precision, config.memory_format)
         data = config.task.build_data(config, folder / "splits.csv")
         self.data: RunData = data
         model = self.compute.place(config.task.build_model(config, data))

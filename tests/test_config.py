@@ -114,6 +114,7 @@ def test_unknown_keys_choices_and_types_are_refused_while_composing(overrides: l
         (["optimizer.betas=[0.9]"], "optimizer.betas=[0.9]"),
         (["optimizer.weight_decay=-1"], "optimizer.weight_decay=-1"),
         (["precision=fp8"], "precision=fp8"),
+        (["memory_format=nchw"], "memory_format=nchw"),
         (["precision=fp16", "device=cpu"], "precision=fp16"),
         (["device=tpu"], "device=tpu"),
         (["data.input_width=102"], "data.input_width=102"),

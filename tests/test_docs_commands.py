@@ -50,7 +50,8 @@ HELD_ELSEWHERE = {
 }
 # Of exit codes other than 0: a check that found something worth a look has done what it is for.
 FINE = {"trainer.check": (0, 1)}
-VERBS = ("trainer.predict", "trainer.evaluate", "trainer.compare", "trainer.convert", "trainer.check", "trainer.export")
+VERBS = tuple(f"trainer.{verb}" for verb in ("predict", "evaluate", "compare", "convert", "check", "export", "tune"))
+OF_A_RUN = ("trainer", "trainer.check", "trainer.tune")  # that take the keys of one
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +121,11 @@ def typed(command: Documented) -> list[str]:
             arguments.append(text)
     if command.program == "trainer.evaluate":
         arguments.append("pictures=false")
-    if command.program not in ("trainer", "trainer.check") or any(text.startswith("resume=") for text in arguments):
+    if command.program not in OF_A_RUN or any(text.startswith("resume=") for text in arguments):
         return arguments
+    minutes = ["minutes=0.001"] if command.program == "trainer.tune" else []
     keys = {text.lstrip("+").partition("=")[0] for text in arguments}
-    return [*arguments, *(text for text in small(arguments) if text.partition("=")[0] not in keys)]
+    return [*arguments, *(text for text in small(arguments) if text.partition("=")[0] not in keys), *minutes]
 
 
 def small(arguments: list[str]) -> Iterator[str]:

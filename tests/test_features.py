@@ -72,7 +72,7 @@ def data_of(folder: Path, *overrides: str, tiny: tuple[str, ...] = TINY) -> RunD
 
 
 def features_of(data: RunData, model: nn.Module, *, views: int, first_epoch: int, **options: object) -> Features:
-    compute = build_compute("cpu", "fp32", channels_last=True)
+    compute = build_compute("cpu", "fp32", memory_format="channels_last")
     compute.place(model).eval()
 
     def answers(images: torch.Tensor) -> list[torch.Tensor]:
@@ -98,7 +98,7 @@ def features_of(data: RunData, model: nn.Module, *, views: int, first_epoch: int
         (TINY, ("model.decoder=unet", "model.refinement=true", "model.dropout=0.3", "ema_decay=0.9")),
         (TINY[:2] + TINY[3:], ("model=coordinates", "model.refinement=true", "precision=bf16")),
         (TINY_LABELS, LABELS),
-        (TINY_LABELS, (*NUMBERS, "model=covariate", "accumulation=2", "data.batch_size=2", "channels_last=false")),
+        (TINY_LABELS, (*NUMBERS, "model=covariate", "accumulation=2", "data.batch_size=2", "memory_format=contiguous")),
     ],
 )  # fmt: skip
 def test_one_view_gives_the_bits_of_the_ordinary_way_without_augmentation(tiny, overrides, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_views_are_those_of_the_first_epochs_in_turn(tmp_path: Path) -> None:
     for number, (image_batch, batch) in enumerate(zip(ordinary, kept, strict=True)):
         epoch = number // data.updates_per_epoch
         assert torch.equal(image_batch["index"], batch["index"])
-        expected = computed(model, build_compute("cpu", "fp32", channels_last=True), image_batch["image"])
+        expected = computed(model, build_compute("cpu", "fp32", memory_format="channels_last"), image_batch["image"])
         for row, index in enumerate(batch["index"].tolist()):
             sample = [batch["points"][row], batch["affine"][row], *(level[row] for level in batch["image"])]
             if epoch < 2:

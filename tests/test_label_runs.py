@@ -192,7 +192,7 @@ def test_several_views_are_judged_by_the_mean_of_their_predictions(classes_run: 
     run_in_process(tmp_path / "run", *given, tiny=COMMON)
     config = to_train_config(compose(*COMMON, *given))
     data = _build_data(config, RunDir(tmp_path / "run"))
-    compute = build_compute("cpu", "fp32", channels_last=True)
+    compute = build_compute("cpu", "fp32", memory_format="channels_last")
     state = _build_state(config, data, compute)
     state.model.load_state_dict(load_file(tmp_path / "run" / "checkpoints" / "best.safetensors"))
     rule = UpdateRule(config.task.build(config, data), compute, 1, None)

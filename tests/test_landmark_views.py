@@ -49,7 +49,7 @@ def test_a_run_judges_the_mean_of_its_views(tmp_path: Path) -> None:
     task = config.task.build(config, data)
     model = config.task.build_model(config, data)
     model.load_state_dict(load_file(run.best_weights))
-    compute = build_compute("cpu", "fp32", channels_last=True)
+    compute = build_compute("cpu", "fp32", memory_format="channels_last")
     rule = UpdateRule(task, compute, 1, None)
     views = [evaluate(model, data.evaluation_batches("val", view), rule.task, compute)[1] for view in range(3)]
     assert not np.allclose(views[0]["points"], views[1]["points"])

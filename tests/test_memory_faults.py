@@ -17,7 +17,7 @@ from trainer.device import Compute
 from trainer.errors import TrainingError
 from trainer.memory_faults import told_out_of_memory
 
-ON_CPU = Compute(torch.device("cpu"), "fp32", False)
+ON_CPU = Compute(torch.device("cpu"), "fp32", "contiguous")
 
 
 def config_of(*overrides: str) -> TrainConfig:
@@ -73,7 +73,7 @@ def test_a_refused_allocation_is_told_with_batch_and_input_and_what_to_lower(
 
 def test_only_what_helps_is_advised() -> None:
     config = config_of("data.batch_size=1", "precision=bf16", "data.workers=3")
-    on_gpu = Compute(torch.device("cuda:1"), "bf16", True)
+    on_gpu = Compute(torch.device("cuda:1"), "bf16", "channels_last")
     with (
         pytest.raises(TrainingError, match=r"on cuda:1 .* Try a smaller data\.input_height and data\.input_width$"),
         told_out_of_memory(config, on_gpu),

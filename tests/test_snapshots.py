@@ -65,7 +65,7 @@ def test_batch_norm_statistics_equal_torchs_update_bn() -> None:
     model.first[2].p = other.first[2].p = 0.0  # torch's own leaves dropout on
     other.load_state_dict(model.state_dict())
     batches = [{"image": torch.randn(5, 3, 8, 8)} for _ in range(4)]
-    compute = build_compute("cpu", "fp32", channels_last=False)
+    compute = build_compute("cpu", "fp32", memory_format="contiguous")
     model.train()
     reestimate_batch_norm(model, iter(batches), ("image",), compute)
     update_bn([batch["image"] for batch in batches], other.train())
@@ -80,7 +80,10 @@ def test_batch_norm_that_training_keeps_is_not_estimated_again() -> None:
     model.first.eval()
     before = {key: value.clone() for key, value in model.first.state_dict().items()}
     reestimate_batch_norm(
-        model, [{"image": torch.randn(5, 3, 8, 8)}], ("image",), build_compute("cpu", "fp32", channels_last=False)
+        model,
+        [{"image": torch.randn(5, 3, 8, 8)}],
+        ("image",),
+        build_compute("cpu", "fp32", memory_format="contiguous"),
     )
     assert all(value.equal(before[key]) for key, value in model.first.state_dict().items())
     assert not model.first.training
@@ -114,7 +117,7 @@ def test_the_ensemble_is_the_mean_of_what_each_snapshot_says_the_surer_counting_
     config = to_train_config(compose(*TINY, *SETTINGS))
     data = config.task.build_data(config, tmp_path / "splits.csv")
     task, model = config.task.build(config, data), config.task.build_model(config, data)
-    rule = UpdateRule(task, build_compute("cpu", "fp32", channels_last=False), accumulation=1, clip_norm=None)
+    rule = UpdateRule(task, build_compute("cpu", "fp32", memory_format="contiguous"), accumulation=1, clip_norm=None)
     weights = [load_file(run.snapshot(cycle)) for cycle in range(3)]
     together = Candidate("all", weights).predict(model, data, "val", rule, 1)
     alone = [Candidate("one", [member]).predict(model, data, "val", rule, 1) for member in weights]

@@ -33,7 +33,7 @@ def prepared(tmp_path: Path, *overrides: str) -> tuple[TrainState, RunData, Upda
     """Everything up to the first update of a tiny run."""
     config = to_train_config(compose(*TINY, *overrides))
     torch.manual_seed(config.seed)
-    compute = build_compute("cpu", config.precision, channels_last=False)
+    compute = build_compute("cpu", config.precision, memory_format="contiguous")
     data = _build_data(config, RunDir(tmp_path))
     task = config.task.build(config, data)
     state = _build_state(config, data, compute)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Compute:
 
     device: torch.device
     precision: str  # fp32, bf16, fp16
-    channels_last: bool
+    memory_format: str  # of images and weights: channels_last, contiguous
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(
@@ -33,10 +34,8 @@ class Compute:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def place(self, model: nn.Module) -> nn.Module:
-        model = model.to(self.device)
-        if self.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        return model
+        layout: Any = {"memory_format": _MEMORY_FORMATS[self.memory_format]}  # missing in torch's stubs
+        return model.to(self.device).to(**layout)
 
     def send(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Tensors and lists of tensors; images are laid out as the model is, features of a backbone are already."""
@@ -44,8 +43,8 @@ class Compute:
             key: [self._sent(item) for item in value] if isinstance(value, list) else self._sent(value)
             for key, value in batch.items()
         }
-        if self.channels_last and isinstance(sent["image"], Tensor):
-            sent["image"] = sent["image"].to(memory_format=torch.channels_last)
+        if isinstance(sent["image"], Tensor):
+            sent["image"] = sent["image"].to(memory_format=_MEMORY_FORMATS[self.memory_format])
         return sent
 
     def _sent(self, value: Tensor) -> Tensor:
@@ -64,8 +63,22 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
-def build_compute(device: str, precision: str, channels_last: bool) -> Compute:
-    """Raises ValueError where this machine has no such device or the device no such precision."""
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 by itself; what torch only emulates is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported())  # every CPU with AMX has it too
+
+
+def build_compute(device: str, precision: str, memory_format: str) -> Compute:
+    """`auto` stands for fp32 and channels_last, from which a run sets out to find what is faster.
+
+    Raises ValueError where this machine has no such device or the device no such precision.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     chosen = torch.device(device)
@@ -76,4 +89,8 @@ def build_compute(device: str, precision: str, channels_last: bool) -> Compute:
         raise ValueError(f"device={device}: torch finds no Metal device here; use device=cpu or device=auto")
     if chosen.type == "cpu" and precision == "fp16":
         raise ValueError("precision=fp16 does not train on a CPU; use precision=bf16 or fp32")
-    return Compute(chosen, precision, channels_last)
+    return Compute(
+        chosen,
+        "fp32" if precision == "auto" else precision,
+        "channels_last" if memory_format == "auto" else memory_format,
+    )

@@ -52,7 +52,7 @@ def describe(config: TrainConfig, compute: Compute, said: str) -> str:
         whole = f"accumulation={round(config.accumulation * data.batch_size / half)}"
         advice.append(f"data.batch_size={half} with {whole} (about the same effective batch)")
     advice.append("a smaller data.input_height and data.input_width")
-    if config.precision == "fp32":
+    if compute.precision == "fp32":
         advice.append("precision=bf16")
     if on_cpu and data.cache_gb > 0:
         advice.append("a smaller data.cache_gb")
@@ -60,7 +60,7 @@ def describe(config: TrainConfig, compute: Compute, said: str) -> str:
         advice.append("fewer data.workers")
     return (
         f"out of memory on {compute.device}{size}, with data.batch_size={data.batch_size}, "
-        f"data.input_height={data.input_height}, data.input_width={data.input_width}, precision={config.precision}, "
+        f"data.input_height={data.input_height}, data.input_width={data.input_width}, precision={compute.precision}, "
         f"accumulation={config.accumulation}, model.backbone={config.model.backbone}. "
         f"Try {', '.join(advice[:-1])}{' or ' if len(advice) > 1 else ''}{advice[-1]}"
     )

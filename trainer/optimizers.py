@@ -8,6 +8,7 @@ import torch
 from torch import nn, optim
 
 GROUPS = ("backbone", "head")
+FUSED_ON = ("cpu", "cuda")
 
 
 def parameter_groups(backbone: nn.Module, head: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -25,6 +26,26 @@ def parameter_groups(backbone: nn.Module, head: nn.Module, weight_decay: float) 
             if parameters:
                 groups.append({"params": parameters, "weight_decay": decay, "name": name})
     return groups
+
+
+def built(family: type[optim.Optimizer], groups: list[dict[str, Any]], **settings: Any) -> optim.Optimizer:
+    """An optimizer of this family; in one kernel per update where torch has it for the device.
+
+    Such a kernel takes parameters, gradients and its own state for rows of numbers in memory, and would pair the wrong
+    ones, without a word, where their layouts differ. So state that is loaded is laid out as its parameters are.
+    """
+    fused = all(parameter.device.type in FUSED_ON for group in groups for parameter in group["params"])
+    optimizer = family(groups, lr=0.0, fused=fused, **settings)  # type: ignore[call-arg]  # of these families
+    optimizer.register_load_state_dict_post_hook(_lay_out_as_parameters)
+    return optimizer
+
+
+def _lay_out_as_parameters(optimizer: optim.Optimizer) -> None:
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            alike = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            if alike and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def set_rates(

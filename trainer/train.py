@@ -33,6 +33,7 @@ from trainer.memory_faults import told_out_of_memory
 from trainer.outcome import write_outcome
 from trainer.phases import Limits, Phase, Training
 from trainer.planning import check_extension, grant_steps, plan_warnings, planned_steps
+from trainer.precision import Choice, choose
 from trainer.profile import NoStopwatch, build_stopwatch
 from trainer.range_test.run import check_testable
 from trainer.resuming import find_checkpoint, tell_resume
@@ -71,7 +72,7 @@ def train(
     # What can be refused before any data is read.
     keep_freed_memory()
     device = config.device if sharing is None else sharing.ranks.device
-    compute = build_compute(device, config.precision, config.channels_last)
+    compute = build_compute(device, config.precision, config.memory_format)
     check_name(config.model.backbone)
     check_weights(config.model.backbone, config.model.weights)
     config.tracker.check_usable()
@@ -100,6 +101,9 @@ def train(
     spent = state.seconds + state.epoch_seconds
     deadline = None if config.max_minutes is None else started + 60 * config.max_minutes - spent
     with told_out_of_memory(config, compute):
+        choice = choose(config, state, data, rule, deadline)
+        config, compute, composed = _settled(config, choice, composed)
+        rule = replace(rule, compute=compute)
         _grant_steps(config, state, data, rule, deadline)
     if state.finished:
         print(  # not to the log, which is a file of the run
@@ -111,12 +115,12 @@ def train(
         if sharing is None or sharing.ranks.rank == 0:
             checkpoint.take_up(run_dir, saved)
         state.best = saved["best"] if sharing is None else sharing.ranks.same(saved["best"])
-    _write_down(run_dir, composed, overrides, resumed=config.resume is not None)
+    _write_down(run_dir, composed, overrides, choice, resumed=config.resume is not None)
     keep_mapping(run_dir.labels, task.mapping)
     if config.resume is not None:
         tell_resume(run_dir, saved)
     phases = plan_phases(config, state, data, rule, run_dir)
-    _announce(run_dir, data, phases, [*options_without_effect(config), *plan_warnings(phases, config)])
+    _announce(run_dir, data, phases, choice, [*options_without_effect(config), *plan_warnings(phases, config)])
 
     # Training, phase by phase.
     training = _build_training(config, state, data, rule, run_dir, deadline, request, saved)
@@ -189,17 +193,28 @@ def _build_training(
     )
 
 
-def _write_down(run_dir: RunDir, composed: DictConfig, overrides: list[str], *, resumed: bool) -> None:
+def _settled(config: TrainConfig, choice: Choice, composed: DictConfig) -> tuple[TrainConfig, Compute, DictConfig]:
+    """The config with what was chosen in the place of `auto`, so that whatever goes on with the run keeps it."""
+    merged = OmegaConf.merge(composed, choice.values)
+    assert isinstance(merged, DictConfig)
+    return replace(config, **choice.values), choice.compute, merged
+
+
+def _write_down(run_dir: RunDir, composed: DictConfig, overrides: list[str], choice: Choice, *, resumed: bool) -> None:
     """The config that is run, and what was typed for it: a resume adds what it changed, for the resumes after it."""
     run_dir.create()
     if not resumed:
-        write_json(run_dir.environment, describe_environment(overrides))
+        environment = describe_environment(overrides)
+        environment |= {"overrides": choice.typed(overrides), "compute": choice.noted}
+        write_json(run_dir.environment, environment)
     elif added := without_resume_of(overrides):
         for key, (was, now) in differing_keys(read_config(run_dir.config), composed).items():
             if key != "resume":
                 log.info("resumed with %s=%s (was %s)", key, now, was)
         environment = run_dir.read_environment()
-        environment["overrides"] += added
+        environment["overrides"] = choice.typed(environment["overrides"] + added)
+        if {**environment.get("compute", {}), **choice.values} != environment.get("compute"):
+            environment["compute"] = choice.noted
         write_json(run_dir.environment, environment)
     write_text(run_dir.config, OmegaConf.to_yaml(OmegaConf.merge(composed, {"resume": None}), resolve=True))
 
@@ -227,10 +242,12 @@ def _grant_steps(
     state.planned_steps = planned
 
 
-def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], warnings: list[str]) -> None:
+def _announce(run_dir: RunDir, data: RunData, phases: list[Phase], choice: Choice, warnings: list[str]) -> None:
     counts = ", ".join(f"{len(data.records.indices(split))} {split}" for split in ("train", "val", "test"))
     plan = ", ".join(
         f"{phase.name} {phase.num_epochs} epochs = {phase.total_steps} updates{phase.told_scales}" for phase in phases
     )
     log.info("%s\nimages: %s; plan: %s", run_dir.path, counts, plan)
+    if choice.told:
+        log.info("%s", choice.told)
     advise(warnings)

@@ -161,7 +161,9 @@ def _read(path: Path) -> Run:
         value, monitor, split = results["taken"]["value"], results["monitor"], results["split"]
         if value is None or not math.isfinite(value):
             raise _UnfitError(f"its {monitor} is not a number")
-        config = leaves(results["config"])
+        # What came of `auto` is no choice: on a busy machine it may differ between the seeds of one setting.
+        chosen = results["environment"].get("compute", {}).get("auto", [])
+        config = leaves(results["config"]) | dict.fromkeys(chosen, "auto")
         metrics = pd.read_csv(run_dir.metrics)
         if metrics["iteration"].max() > results["updates"]:
             raise _UnfitError("not finished: it was given more epochs, and cut")

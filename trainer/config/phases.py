@@ -43,11 +43,11 @@ class AdamConfig(OptimizerConfig):
     def build(self, backbone: nn.Module, head: nn.Module) -> optim.Optimizer:
         from torch import optim
 
-        from trainer.optimizers import parameter_groups
+        from trainer.optimizers import built, parameter_groups
 
         family = optim.AdamW if self.kind == "adamw" else optim.Adam
         betas = (self.betas[0], self.betas[1])
-        return family(parameter_groups(backbone, head, self.weight_decay), lr=0.0, betas=betas, eps=self.eps)
+        return built(family, parameter_groups(backbone, head, self.weight_decay), betas=betas, eps=self.eps)
 
 
 @dataclass(kw_only=True)
@@ -65,10 +65,10 @@ class SgdConfig(OptimizerConfig):
     def build(self, backbone: nn.Module, head: nn.Module) -> optim.Optimizer:
         from torch import optim
 
-        from trainer.optimizers import parameter_groups
+        from trainer.optimizers import built, parameter_groups
 
         groups = parameter_groups(backbone, head, self.weight_decay)
-        return optim.SGD(groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov)
+        return built(optim.SGD, groups, momentum=self.momentum, nesterov=self.nesterov)
 
 
 def _changes() -> Any:

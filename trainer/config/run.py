@@ -53,7 +53,7 @@ class TrainConfig:
     seed: int
     device: str
     precision: str
-    channels_last: bool
+    memory_format: str
     accumulation: int
     clip_norm: float | None
     ema_decay: float | None
@@ -71,7 +71,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", self.device):
             raise ValueError(f"device={self.device} is not one of auto, cpu, mps, cuda, cuda:0, cuda:1, ...")
-        check_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        check_choice("memory_format", self.memory_format, ("auto", "channels_last", "contiguous"))
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("precision=fp16 does not train on device=cpu; use precision=bf16 or fp32")
         check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))

@@ -98,6 +98,8 @@ def read_config(path: Path) -> DictConfig:
 
 
 def _fill_in(loaded: Any) -> None:
+    if isinstance(loaded, DictConfig) and "channels_last" in loaded:  # as memory_format was called
+        loaded["memory_format"] = "channels_last" if loaded.pop("channels_last") else "contiguous"
     for key, value in OF_BEFORE.items():
         *parents, name = key.split(".")
         holder = loaded

@@ -23,7 +23,7 @@ from trainer.config.label_tasks import ClassificationTaskConfig
 from trainer.config.models import LabelModelConfig, LandmarkModelConfig
 from trainer.config.run import TrainConfig
 from trainer.config.tasks import LandmarkTaskConfig
-from trainer.device import Compute, build_compute
+from trainer.device import Compute, build_compute, has_bf16_units
 from trainer.run_data import RunData
 from trainer.serving.trained_run import TrainedRun
 from trainer.tasks.task import Task
@@ -70,11 +70,10 @@ def _build(config: TrainConfig, known: Known) -> nn.Module:
 
 
 def serving_compute(config: TrainConfig, device: str) -> Compute:
-    """The run's precision, where the device has it: a CPU has no fp16."""
-    compute = build_compute(device, "fp32", config.channels_last)
-    if config.precision == "fp16" and compute.device.type == "cpu":
-        return compute
-    return replace(compute, precision=config.precision)
+    """The precision that the run trained in, where this device computes in it by itself; else fp32."""
+    compute = build_compute(device, "fp32", config.memory_format)
+    served = {"fp16": compute.device.type != "cpu", "bf16": has_bf16_units(compute.device)}.get(config.precision, False)
+    return replace(compute, precision=config.precision) if served else compute
 
 
 def build_task(config: TrainConfig, data: RunData) -> Task[Any]:

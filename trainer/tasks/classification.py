@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
+from models.precision import widened
 from trainer.config.own_tasks import OwnClasses
 from trainer.tasks.intervals import bootstrap_interval
 from trainer.tasks.label_metrics import classification_metrics, confusion, per_class_table
@@ -117,7 +118,7 @@ class ClassificationTask(Task[LabelRecords]):
     def _losses(self, logits: Tensor, target: Tensor) -> Tensor:
         if self.own is not None:
             return self.own.losses(logits.float(), target)
-        losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(widened(logits), target, reduction="none", label_smoothing=self.label_smoothing)
         return losses * self.class_weights.to(logits.device)[target]
 
     def answers(self, output: LabelOutput, batch: dict[str, Tensor]) -> Predictions:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from models.heatmaps import gaussian_heatmaps, heatmap_cross_entropy, heatmap_squared_error
 from models.landmarks import LandmarkOutput
+from models.precision import widened
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,19 @@ class LandmarkLoss:
     def __call__(self, output: LandmarkOutput, target: Tensor, visible: Tensor) -> Tensor:
         """Mean over the landmarks (N, K, 2) that are `visible` (N, K); of those that augmentation moved out of the
         frame none for models with heatmaps, which have no cell for them."""
-        coarse = output.points if output.coarse is None else output.coarse
+        points = widened(output.points)
+        coarse = points if output.coarse is None else widened(output.coarse)
         visible = self.counted(output, target, visible)
-        total = output.points.new_zeros(())
+        total = points.new_zeros(())
         if output.log_heatmaps is not None and self.heatmap_weight:
             height, width = output.log_heatmaps.shape[-2:]
             targets = gaussian_heatmaps(target, (height, width), output.stride, self.sigma)
             of_maps = heatmap_cross_entropy if self.heatmap == "cross_entropy" else heatmap_squared_error
-            total = total + self.heatmap_weight * _mean_where(of_maps(output.log_heatmaps, targets), visible)
+            total = total + self.heatmap_weight * _mean_where(of_maps(widened(output.log_heatmaps), targets), visible)
         if self.points_weight:
             total = total + self.points_weight * _mean_where(self.points(coarse, target), visible)
         if output.coarse is not None and self.refinement_weight:
-            total = total + self.refinement_weight * _mean_where(self.points(output.points, target), visible)
+            total = total + self.refinement_weight * _mean_where(self.points(points, target), visible)
         return total
 
     def counted(self, output: LandmarkOutput, target: Tensor, visible: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from data.label_records import LabelRecords
 from models.classifiers import LabelOutput
+from models.precision import widened
 from trainer.config.own_tasks import OwnNumbers, Scale
 from trainer.tasks.intervals import bootstrap_interval
 from trainer.tasks.label_metrics import by_group, regression_metrics
@@ -111,7 +112,7 @@ class RegressionTask(Task[LabelRecords]):
             target = batch["share"] * target + (1 - batch["share"]) * batch["other_target"]
         if self.own is not None:
             return self.own.losses(output.values.float(), target, Scale(self.mean, self.std)).mean()
-        wanted, given = (target - self.mean) / self.std, output.values[:, 0]
+        wanted, given = (target - self.mean) / self.std, widened(output.values[:, 0])
         if self.loss_kind == "l1":
             return F.l1_loss(given, wanted)
         if self.loss_kind == "huber":
