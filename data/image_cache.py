@@ -11,18 +11,10 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from data.errors import DataError
-from data.geometry import (
-    WHOLE,
-    Affine,
-    Fit,
-    Region,
-    compose,
-    fit_image,
-    pad_image,
-    resize_image,
-    translation,
-    warp_image,
-)
+from data.fitting import fitted, least_size
+from data.geometry import WHOLE, Affine, Fit, Region, compose, fit_image, pad_image, translation, warp_image
+from data.image_files import ImageReader
+from data.images import Picture
 
 
 class ResizedImages:
@@ -92,22 +84,34 @@ class ResizedImages:
     def _resized(self, index: int, fit: Fit, part: tuple[slice, slice]) -> np.ndarray:
         if index in self._cache:
             return self._cache[index]
-        image = self.read(index)
-        if image.shape[1::-1] != tuple(self.sizes[index]):
-            width, height = self.sizes[index]
+        picture = self._read(index)
+        if picture.size != tuple(self.sizes[index]):
+            (width, height), before = picture.size, self.sizes[index]
             raise DataError(
-                f"{self.image_names[index]}: {image.shape[1]} x {image.shape[0]} px, but {width} x {height} "
-                "when the run began. Don't change images while a run reads them."
+                f"{self.image_names[index]}: {width} x {height} px, but {before[0]} x {before[1]} when the run began. "
+                "Don't change images while a run reads them."
             )
-        resized = resize_image(image, fit, part)
+        resized = fitted(picture, fit, part)
         worker = get_worker_info()  # workers share no memory, so each has its part of the room
         if self._cached_bytes + resized.nbytes <= self._cache_bytes / (worker.num_workers if worker else 1):
             self._cache[index] = resized
             self._cached_bytes += resized.nbytes
         return resized
 
+    def _read(self, index: int) -> Picture:
+        if isinstance(self.read, ImageReader):
+            least = least_size(self.input_size, self.mode, self.region)
+            return self.read.decoded(index, self.read.content(index), least)
+        pixels = self.read(index)
+        return Picture(pixels, (pixels.shape[1], pixels.shape[0]))
+
 
 def as_rgb_tensor(image: np.ndarray) -> Tensor:
     """(3, H, W) uint8 of a gray or RGB image."""
-    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    if image.ndim == 2:
+        planes[:] = image
+    else:
+        for channel, plane in enumerate(planes):
+            cv2.extractChannel(image, channel, plane)
+    return torch.from_numpy(planes)

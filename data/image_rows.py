@@ -12,7 +12,7 @@ from data.cells import Cells, missing_column, read_words
 from data.errors import DataError, enumerated, nearest, quoted
 from data.groups import read_groups
 from data.image_paths import ImageFinder
-from data.images import read_image, read_size
+from data.images import read_size
 
 # Where several of these columns exist, the first name listed here is taken.
 IMAGE_COLUMNS = ("image", "file", "filename", "path", "image_path")
@@ -71,14 +71,6 @@ def read_sizes(table: Path, lines: list[int], images: list[Path]) -> np.ndarray:
     if faults:
         raise DataError.listing(table, faults, "Replace these images or take their rows out.")
     return np.array(sizes)
-
-
-def read_listed(table: Path, lines: list[int], images: list[Path], index: int) -> np.ndarray:
-    """The image of a row; a fault in it names the table and its line."""
-    try:
-        return read_image(images[index])
-    except DataError as error:
-        raise DataError(f"{table}: line {lines[index]}, column image: {error}") from None
 
 
 def _read_split(cells: Cells) -> list[str] | None:
