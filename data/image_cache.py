@@ -1,28 +1,32 @@
-"""Images at the size of the network's input, decoded once as long as there is room for them."""
+"""Images at the size of the network's input, decoded once in a run as long as there is room for them."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from data.errors import DataError
 from data.fitting import fitted, least_size
 from data.geometry import WHOLE, Affine, Fit, Region, compose, fit_image, pad_image, translation, warp_image
 from data.image_files import ImageReader
 from data.images import Picture
+from data.shared_room import SharedRoom
+
+log = logging.getLogger(__name__)
 
 
 class ResizedImages:
     """The images of records, or a region of each, fitted into `input_size` (height, width), mode `fit` (letterbox or
     stretch).
 
-    Up to `cache_gb` of them stay in memory as they are after the fit, before padding and augmentation. `reserve` (x, y)
-    is how many input px beside the input `moved` may show: what the image holds there is kept too.
+    Up to `cache_gb` of them stay in memory, which worker processes share, as they are after the fit, before padding and
+    augmentation. `reserve` (x, y) is how many input px beside the input `moved` may show: what the image holds there is
+    kept too.
     """
 
     def __init__(
@@ -44,20 +48,19 @@ class ResizedImages:
         self.mode = fit
         self.region = region
         self.reserve = reserve
-        self._cache: dict[int, np.ndarray] = {}
-        self._cache_bytes = cache_gb * 2**30
-        self._cached_bytes = 0
+        self.cache_gb = cache_gb
+        self._room = self._empty_room()
 
     def at(self, input_size: tuple[int, int], reserve: tuple[int, int] = (0, 0)) -> ResizedImages:
         """The same at another input size. What this one keeps makes room for what that one will."""
-        self._cache, self._cached_bytes = {}, 0
+        self._room = self._empty_room()
         return ResizedImages(
             image_names=self.image_names,
             sizes=self.sizes,
             read=self.read,
             input_size=input_size,
             fit=self.mode,
-            cache_gb=self._cache_bytes / 2**30,
+            cache_gb=self.cache_gb,
             region=self.region,
             reserve=reserve,
         )
@@ -82,8 +85,11 @@ class ResizedImages:
         return self._resized(index, fit, (rows, columns)), (fit.left + columns.start, fit.top + rows.start)
 
     def _resized(self, index: int, fit: Fit, part: tuple[slice, slice]) -> np.ndarray:
-        if index in self._cache:
-            return self._cache[index]
+        rows, columns = part
+        if self._room is not None:
+            kept = self._room.get(index, (rows.stop - rows.start, columns.stop - columns.start))
+            if kept is not None:
+                return kept
         picture = self._read(index)
         if picture.size != tuple(self.sizes[index]):
             (width, height), before = picture.size, self.sizes[index]
@@ -92,11 +98,19 @@ class ResizedImages:
                 "Don't change images while a run reads them."
             )
         resized = fitted(picture, fit, part)
-        worker = get_worker_info()  # workers share no memory, so each has its part of the room
-        if self._cached_bytes + resized.nbytes <= self._cache_bytes / (worker.num_workers if worker else 1):
-            self._cache[index] = resized
-            self._cached_bytes += resized.nbytes
+        if self._room is not None:
+            self._room.put(index, resized)
         return resized
+
+    def _empty_room(self) -> SharedRoom | None:
+        (height, width), (beside, above) = self.input_size, self.reserve
+        most = 3 * (height + 2 * above) * (width + 2 * beside) * len(self.image_names)
+        num_bytes = min(int(self.cache_gb * 2**30), most)
+        try:
+            return SharedRoom(len(self.image_names), num_bytes) if num_bytes else None
+        except OSError as error:
+            log.warning("images are decoded anew each epoch: no memory for data.cache_gb (%s)", error.strerror)
+            return None
 
     def _read(self, index: int) -> Picture:
         if isinstance(self.read, ImageReader):
