@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.disk_cache import FilesOnDisk
 from data.errors import DataError
 from data.fitting import fitted, least_size
 from data.geometry import WHOLE, Affine, Fit, Region, compose, fit_image, pad_image, translation, warp_image
@@ -50,6 +51,9 @@ class ResizedImages:
         self.reserve = reserve
         self.cache_gb = cache_gb
         self._room = self._empty_room()
+        self._on_disk: FilesOnDisk | None = None
+        if isinstance(read, ImageReader) and read.disk is not None:
+            self._on_disk = FilesOnDisk(read.disk, read.content, len(image_names))
 
     def at(self, input_size: tuple[int, int], reserve: tuple[int, int] = (0, 0)) -> ResizedImages:
         """The same at another input size. What this one keeps makes room for what that one will."""
@@ -90,17 +94,35 @@ class ResizedImages:
             kept = self._room.get(index, (rows.stop - rows.start, columns.stop - columns.start))
             if kept is not None:
                 return kept
-        picture = self._read(index)
+        resized = self._made(index, fit, part)
+        if self._room is not None:
+            self._room.put(index, resized)
+        return resized
+
+    def _made(self, index: int, fit: Fit, part: tuple[slice, slice]) -> np.ndarray:
+        read = self.read
+        if not isinstance(read, ImageReader):
+            pixels = read(index)
+            return self._fitted(index, Picture(pixels, (pixels.shape[1], pixels.shape[0])), fit, part)
+
+        def made(content: bytes | None) -> np.ndarray:
+            least = least_size(self.input_size, self.mode, self.region)
+            return self._fitted(index, read.decoded(index, content, least), fit, part)
+
+        if self._on_disk is None:
+            return made(read.content(index))
+        (width, height), (rows, columns) = self.sizes[index].tolist(), part
+        shape = (width, height, fit.width, fit.height, rows.start, rows.stop, columns.start, columns.stop)
+        return self._on_disk.image(index, repr(shape).encode(), made)
+
+    def _fitted(self, index: int, picture: Picture, fit: Fit, part: tuple[slice, slice]) -> np.ndarray:
         if picture.size != tuple(self.sizes[index]):
             (width, height), before = picture.size, self.sizes[index]
             raise DataError(
                 f"{self.image_names[index]}: {width} x {height} px, but {before[0]} x {before[1]} when the run began. "
                 "Don't change images while a run reads them."
             )
-        resized = fitted(picture, fit, part)
-        if self._room is not None:
-            self._room.put(index, resized)
-        return resized
+        return fitted(picture, fit, part)
 
     def _empty_room(self) -> SharedRoom | None:
         (height, width), (beside, above) = self.input_size, self.reserve
@@ -111,13 +133,6 @@ class ResizedImages:
         except OSError as error:
             log.warning("images are decoded anew each epoch: no memory for data.cache_gb (%s)", error.strerror)
             return None
-
-    def _read(self, index: int) -> Picture:
-        if isinstance(self.read, ImageReader):
-            least = least_size(self.input_size, self.mode, self.region)
-            return self.read.decoded(index, self.read.content(index), least)
-        pixels = self.read(index)
-        return Picture(pixels, (pixels.shape[1], pixels.shape[0]))
 
 
 def as_rgb_tensor(image: np.ndarray) -> Tensor:

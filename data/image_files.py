@@ -5,20 +5,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from data.disk_cache import DiskCache
 from data.errors import DataError
 from data.images import Picture, Size, decode_image, read_content
 
 
 class ImageReader(ABC):
-    """Reads images of records by their index; called, it gives the whole image, (H, W) or (H, W, 3) uint8."""
+    """Reads images of records by their index; called, it gives the whole image, (H, W) or (H, W, 3) uint8.
+
+    disk: where what is made of them is kept beyond the run.
+    """
+
+    disk: DiskCache | None
 
     def __call__(self, index: int) -> np.ndarray:
         return self.decoded(index, self.content(index)).pixels
+
+    @abstractmethod
+    def kept_in(self, disk: DiskCache) -> ImageReader:
+        """The same with such a place."""
 
     @abstractmethod
     def content(self, index: int) -> bytes | None:
@@ -36,6 +46,10 @@ class ImageFiles(ImageReader):
     paths: Sequence[Path]
     table: Path | None = None
     lines: Sequence[int] = ()
+    disk: DiskCache | None = None
+
+    def kept_in(self, disk: DiskCache) -> ImageFiles:
+        return replace(self, disk=disk)
 
     def content(self, index: int) -> bytes:
         with self._told(index):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from data.cells import Cells
 from data.covariates import read_covariates
+from data.disk_cache import DiskCache
 from data.errors import DataError, enumerated, quoted
 from data.image_files import ImageReader
 from data.image_list import check_array
@@ -123,6 +124,10 @@ class SampleImages(ImageReader):
     """Raises DataError where the source gives no such image."""
 
     samples: Sequence[Sample]
+    disk: DiskCache | None = None
+
+    def kept_in(self, disk: DiskCache) -> SampleImages:
+        return replace(self, disk=disk)
 
     def content(self, index: int) -> bytes | None:
         image = self.samples[index].image
