@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY
+from data_faults import points
+from faults import Fault, promised, run_main
 from PIL import Image
 from torch.utils.data import default_collate
 
@@ -265,6 +268,32 @@ def test_a_full_disk_is_told_once_and_nothing_is_left_half_written(tmp_path):
         "data.disk_cache_gb=0 does without"
     )
     assert entries(tmp_path) == []
+
+
+MISTAKES = {
+    "a negative room for images on the disk": lambda folder: (*TINY, "data.disk_cache_gb=-1"),
+    "a negative number of loader processes": lambda folder: (*TINY, "data.workers=-1"),
+    "a folder for images that can't be used": points(
+        None, "data.disk_cache_gb=1", "data.disk_cache_dir=kept", before=lambda folder: (folder / "kept").touch()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_mistake_is_told_as_promised(name, tmp_path):
+    Fault(name, *promised()[name], MISTAKES[name]).check(tmp_path)
+
+
+def test_a_run_from_images_kept_on_the_disk_comes_to_the_same(tmp_path):
+    given = (*points()(tmp_path), "data.augmentation.rotate_degrees=5")
+    kept = ("data.disk_cache_gb=1", "data.disk_cache_dir=kept", "data.workers=null")
+    for run, settings in (("plain", given), ("first", (*given, *kept)), ("second", (*given, *kept))):
+        ended = run_main(*settings, f"hydra.run.dir={run}", folder=tmp_path)
+        assert ended.code == 0, ended.err
+        assert ("data.workers=0 was chosen: the CPU computes" in ended.out + ended.err) == (run != "plain")
+    told = [(tmp_path / run / "lr_history.csv").read_text() for run in ("plain", "first", "second")]
+    assert told[0] == told[1] == told[2]
+    assert len(entries(tmp_path)) == 6
 
 
 def test_the_folder_is_the_users_alone_and_in_the_cache_folder(tmp_path, monkeypatch):

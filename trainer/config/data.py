@@ -23,7 +23,7 @@ class DataConfig:
     input_width: int
     fit: str
     batch_size: int
-    workers: int
+    workers: int | None
     cache_gb: float
     disk_cache_gb: float
     disk_cache_dir: str | None
