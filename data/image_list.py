@@ -128,7 +128,7 @@ def _in_table(path: Path, root: Path | None, allow_outside_root: bool, pixel_spa
         try:
             if not names[row]:
                 raise DataError.listing(path, [f"{cells.at(row, column)} is empty"], "Name an image.")
-            finder.find([cells.at(row, column)], [names[row]])
+            finder.find([cells.at(row, column)].__getitem__, [names[row]])
         except DataError as error:
             faults[row] = _of_options(error)
     spacing_mm = read_spacing(cells, pixel_spacing_mm)
