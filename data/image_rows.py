@@ -63,7 +63,8 @@ def require_image_column(cells: Cells) -> int:
 def read_sizes(table: Path, lines: list[int], images: Sequence[Path]) -> np.ndarray:
     """(N, 2) width and height of the images of a table; raises DataError naming the lines that can't be read."""
     sizes, faults = [], []
-    for line, path in zip(lines, images, strict=True):
+    names: Sequence[str | Path] = images.names if isinstance(images, FileList) else images
+    for line, path in zip(lines, names, strict=True):
         try:
             sizes.append(read_size(path))
         except DataError as error:

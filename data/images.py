@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from data.errors import DataError, did_you_mean
 from data.file_kinds import HEAD_BYTES, is_text, kind_of, link_fault, require_regular_file
 from data.image_ends import is_whole
+from data.quick_headers import quick_size
 
 # A list of our own: among the formats Pillow knows are some that start other programs.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
@@ -103,14 +104,22 @@ def decode_image(path: Path, content: bytes, least: Callable[[Size], Size] | Non
         raise _unreadable(path, error, content) from None
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in px of what `read_image` returns, from the header; raises `DataError` likewise.
 
     A file whose end is missing is an error here too. Damage within is not looked for.
     """
+    try:
+        return quick_size(str(path)) or _opened_size(path)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(Path(path), error, b"") from None
+
+
+def _opened_size(path: Path | str) -> tuple[int, int]:
     head = b""
     try:
-        require_regular_file(path, "an image file")
         with Path(path).open("rb") as file:
             head = file.read(HEAD_BYTES)
             file.seek(0)
@@ -125,7 +134,7 @@ def read_size(path: Path) -> tuple[int, int]:
     except (DataError, MemoryError):
         raise
     except Exception as error:
-        raise _unreadable(path, error, head) from None
+        raise _unreadable(Path(path), error, head) from None
 
 
 def _factor(stored: Size, orientation: int, least: Callable[[Size], Size]) -> int:
