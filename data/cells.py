@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,15 +126,28 @@ def _read_records(path: Path, text: str, delimiter: str) -> tuple[list[list[str]
         lines = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8", newline="\n")
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
         has_blanks = not text.isascii() or any(blank in text for blank in BLANKS)
-        for record in reader:
-            stripped = [cell.strip() for cell in record] if has_blanks else record
-            if any(stripped):  # spreadsheets leave rows of bare separators behind
-                records.append(stripped)
-                starts.append(start)
-            start = reader.line_num + 1
+        with _no_collections():
+            for record in reader:
+                stripped = [cell.strip() for cell in record] if has_blanks else record
+                if any(stripped):  # spreadsheets leave rows of bare separators behind
+                    records.append(stripped)
+                    starts.append(start)
+                start = reader.line_num + 1
     except (csv.Error, TypeError, ValueError) as error:
         raise DataError(f"{path}: line {start} is not valid CSV ({error}). Check its quotes.") from None
     return records, starts
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keeps Python from searching ever more rows, again and again, for what nobody holds."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_shape(path: Path, header: list[str], rows: list[list[str]], starts: list[int], delimiter: str) -> None:

@@ -31,30 +31,40 @@ class FileList(Sequence[Path]):
 
 
 class Listings:
-    """The files of folders, each of which is read once. What has come or gone since is not known."""
+    """The files in `folders` (absolute), and below them, each listed once. What came or went since is not known."""
 
-    def __init__(self) -> None:
-        self._folders: dict[str, _Folder] = {}
+    def __init__(self, folders: Sequence[str]) -> None:
+        self.folders = list(folders)
+        self._listed: dict[str, _Folder] = {}
 
-    def real_path(self, path: str) -> str | None:
-        """Where a file really lies, once links are followed; None where no file of just this name is there.
+    def find(self, name: str) -> tuple[str, str]:
+        """A file of this name in the first of the folders that has one, and where it really lies once links are
+        followed; both empty where it has to be asked for in other ways."""
+        within, _, last = name.rpartition("/")
+        # Without dots no part of it is `..`; beyond ASCII a letter may be stored in two ways.
+        if "\\" in name or within.startswith("/") or "//" in within or "." in within or not name.isascii():
+            return "", ""
+        for place in self.folders:
+            folder = self._folder(f"{place}/{within}" if within else place)
+            if last in folder.files:
+                path = f"{folder.path}/{last}"
+                return path, path if folder.is_real else f"{folder.real_path}/{last}"
+            if last in folder.links and os.path.isfile(path := f"{folder.path}/{last}"):
+                return path, os.path.realpath(path)
+        return "", ""
 
-        path: absolute and normal, without `..` or doubled slashes.
-        """
-        place, _, name = path.rpartition("/")
-        folder = self._folders.get(place)
+    def _folder(self, path: str) -> _Folder:
+        folder = self._listed.get(path)
         if folder is None:
-            folder = self._folders[place] = _Folder(place or "/")
-        if name in folder.files:
-            return path if folder.real_path == place else f"{folder.real_path}/{name}"
-        if name in folder.links and os.path.isfile(path):
-            return os.path.realpath(path)
-        return None
+            folder = self._listed[path] = _Folder(path)
+        return folder
 
 
 class _Folder:
     def __init__(self, path: str) -> None:
-        self.real_path = os.path.realpath(path)
+        self.path = path.rstrip("/")  # of the root of all too
+        self.real_path = os.path.realpath(path).rstrip("/")
+        self.is_real = self.path == self.real_path
         self.files: set[str] = set()
         self.links: set[str] = set()
         try:

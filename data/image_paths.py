@@ -39,13 +39,12 @@ class ImageFinder:
     def find(self, place: Callable[[int], str], names: list[str]) -> tuple[FileList, list[str]]:
         """(N) absolute paths, and where these files really lie once links are followed; raises DataError naming the
         `place` in the table of what is lost or outside."""
-        # A listing costs as much as asking for some hundred of its files.
-        listings = Listings() if len(names) >= MANY else None
+        listings = Listings(self.folders) if len(names) >= MANY else None  # which costs as much as some hundred files
         images: list[str] = []
         real: list[str] = []
         lost: list[int] = []
         for i, name in enumerate(names):
-            path, lies_at = self._listed(listings, name) if listings is not None and _is_plain(name) else ("", "")
+            path, lies_at = ("", "") if listings is None else listings.find(name)
             if not path:
                 path = self._find(name) or ""
                 lies_at = os.path.realpath(path)
@@ -66,15 +65,6 @@ class ImageFinder:
         """The file of this name, None where there is none that may be read."""
         found = self._find(name) if name else None
         return None if found is None or not self._is_permitted(os.path.realpath(found)) else Path(found)
-
-    def _listed(self, listings: Listings, name: str) -> tuple[str, str]:
-        """A file and where it really lies; empty where it has to be looked for in other ways."""
-        for folder in self.folders:
-            path = f"{folder}/{name}"
-            real = listings.real_path(path)
-            if real is not None:
-                return path, real
-        return "", ""
 
     def _find(self, name: str) -> str | None:
         return next((path for path in self._candidates(name) if os.path.isfile(path)), None)
@@ -109,10 +99,12 @@ class ImageFinder:
         return self.allow_outside_root or real.startswith(self.inside)
 
     def _check_permitted(self, place: Callable[[int], str], names: list[str], real: list[str]) -> None:
+        if self.allow_outside_root:
+            return
         faults = [
             f"{place(i)}: image {quoted(names[i])} is {lies_at}, outside the image root"
             for i, lies_at in enumerate(real)
-            if not self._is_permitted(lies_at)
+            if not lies_at.startswith(self.inside)
         ]
         if faults:
             raise DataError.listing(
@@ -121,15 +113,3 @@ class ImageFinder:
                 f"The image root is {self.root}; keep the images in it, name another data.root, or set "
                 "data.allow_outside_root=true.",
             )
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a file of this name is in its folder by this very name."""
-    return (
-        name.isascii()
-        and "\\" not in name
-        and "//" not in name
-        and "/." not in name
-        and not name.startswith((".", "/"))
-        and not name.endswith("/")
-    )

@@ -76,7 +76,7 @@ def test_of_a_damaged_file_it_says_what_pillow_says_or_nothing(tmp_path, kind):
             with Image.open(tmp_path / "a", formats=("JPEG", "PNG")) as image:
                 assert found == image.size
                 assert Image.Image.getexif(image).get(0x112, 1) == 1  # of the header alone
-    assert told > 20
+    assert (told > 20) == (kind != "PNG with a palette")  # whose first 700 bytes have checksums, all of them
 
 
 @pytest.mark.parametrize("kind", PLAIN)
