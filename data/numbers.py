@@ -34,7 +34,7 @@ def _plain_numbers(texts: Sequence[str]) -> np.ndarray | None:
     try:
         if "".join(texts).encode("ascii").translate(None, b"0123456789.+-eE"):
             return None
-        return np.array([float(text or "nan") for text in texts], dtype=np.float64)
+        return np.fromiter((float(text or "nan") for text in texts), np.float64, len(texts))
     except ValueError:  # a letter beyond ASCII; a point, a sign or an exponent that is no number
         return None
 
