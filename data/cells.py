@@ -20,6 +20,7 @@ from data.numbers import advice_on, as_numbers, decimal_mark
 DELIMITERS = ",;\t|"
 EXCEL_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
 SAVE_AS_TEXT = "Save the file as UTF-8 (CSV UTF-8 in Excel)."
+MOST_SEEN = 50_000
 BLANKS = " \t\v\f\x1c\x1d\x1e\x1f"  # of ASCII, but for the ends of lines
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 
@@ -125,12 +126,14 @@ def _read_records(path: Path, text: str, delimiter: str) -> tuple[list[list[str]
         # Not StringIO, which would take four bytes for each letter of a large table.
         lines = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8", newline="\n")
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        seen: dict[str, str] = {}  # what comes again, as pixels and words do, is kept once
         has_blanks = not text.isascii() or any(blank in text for blank in BLANKS)
         with _no_collections():
             for record in reader:
                 stripped = [cell.strip() for cell in record] if has_blanks else record
                 if any(stripped):  # spreadsheets leave rows of bare separators behind
-                    records.append(stripped)
+                    same = seen.setdefault if len(seen) < MOST_SEEN else seen.get
+                    records.append([same(cell, cell) for cell in stripped])
                     starts.append(start)
                 start = reader.line_num + 1
     except (csv.Error, TypeError, ValueError) as error:
