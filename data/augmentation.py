@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 
 from data.geometry import Affine, apply, around, compose, identity, mirror, translation
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
-import albumentations as A
+WHITE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +32,19 @@ class Augmentation:
     noise: float
     dropout_holes: int
     dropout_size: float  # of the input size
-    intensity: tuple[Any, ...] = field(init=False)
+    local: tuple[Any, ...] = field(init=False)  # changes after which a level is not the same everywhere
 
     def __post_init__(self) -> None:
         steps = []
-        if self.brightness or self.contrast:
-            steps.append(A.RandomBrightnessContrast(self.brightness, self.contrast, p=1.0))
-        if self.gamma:
-            steps.append(A.RandomGamma((100 / (1 + self.gamma), 100 * (1 + self.gamma)), p=1.0))
-        if self.clahe:
-            steps.append(A.CLAHE(p=self.clahe))
-        if self.noise:
-            steps.append(A.GaussNoise(std_range=(0.0, self.noise), p=1.0))
-        object.__setattr__(self, "intensity", tuple(steps))
+        if self.clahe or self.noise:
+            os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the net for a newer version
+            import albumentations as A  # here, because it takes as long as some hundred images
+
+            if self.clahe:
+                steps.append(A.CLAHE(p=self.clahe))
+            if self.noise:
+                steps.append(A.GaussNoise(std_range=(0.0, self.noise), p=1.0))
+        object.__setattr__(self, "local", tuple(steps))
 
     def random_affine(self, rng: np.random.Generator, input_size: tuple[int, int]) -> tuple[Affine, bool]:
         """Input px -> input px, and whether it mirrors."""
@@ -77,12 +77,18 @@ class Augmentation:
 
     def change_intensity(self, rng: np.random.Generator, image: np.ndarray, points: np.ndarray) -> np.ndarray:
         """`image` (H, W) or (H, W, 3) uint8 after exposure changes and holes; holes spare the landmarks (K, 2)."""
-        for step in self.intensity:
+        if self.brightness or self.contrast or self.gamma:
+            image = cv2.LUT(image, self._random_levels(rng))
+        for step in self.local:
             step.set_random_seed(int(rng.integers(2**31)))  # each its own, else all would draw the same numbers
             image = step(image=image)["image"]
         if self.dropout_holes:
             image = self._punch_holes(rng, image.copy(), points)
         return image
+
+    def _random_levels(self, rng: np.random.Generator) -> np.ndarray:
+        brightness, contrast = rng.uniform(-1, 1, 2) * (self.brightness, self.contrast)
+        return levels(brightness, contrast, rng.uniform(1 / (1 + self.gamma), 1 + self.gamma))
 
     def _punch_holes(self, rng: np.random.Generator, image: np.ndarray, points: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
@@ -94,6 +100,14 @@ class Augmentation:
             if not np.any(np.all((points >= first - 1) & (points <= end), axis=1)):
                 image[first[1] : end[1], first[0] : end[0]] = rng.integers(256)
         return image
+
+
+def levels(brightness: float, contrast: float, exponent: float) -> np.ndarray:
+    """(256,) uint8: what each gray level becomes under albumentations' RandomBrightnessContrast and, after it,
+    RandomGamma; brightness as a share of white."""
+    adjusted = np.clip(np.arange(WHITE + 1) * (1 + contrast) + brightness * WHITE, 0, WHITE)
+    whole = np.floor(adjusted)  # as there, where an image of whole levels lies between the two
+    return np.rint((whole / WHITE) ** exponent * WHITE).astype(np.uint8)
 
 
 def _turned(along: float, across: float, degrees: float) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ from data.numbers import advice_on, as_numbers, decimal_mark
 DELIMITERS = ",;\t|"
 EXCEL_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
 SAVE_AS_TEXT = "Save the file as UTF-8 (CSV UTF-8 in Excel)."
+MOST_SEEN = 50_000
+BLANKS = " \t\v\f\x1c\x1d\x1e\x1f"  # of ASCII, but for the ends of lines
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 
 
@@ -69,7 +73,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} is {kind.name}, expected text. {kind.advice or SAVE_AS_TEXT}")
     if text.count("\0") > len(text) / 4:
         raise DataError(f"{path}: line 1 is not UTF-8 text but, by its zero bytes, UTF-16. {SAVE_AS_TEXT}")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _not_utf8(path: Path, content: bytes, start: int) -> str:
@@ -90,16 +94,18 @@ def read_cells(path: Path) -> Cells:
     that are read together decide (see `Cells.decimal_comma_in`).
     """
     text = read_text(path)
-    lines = text.split("\n")
-    head = next((i for i, line in enumerate(lines) if line.strip()), None)
-    if head is None:
+    start = len(text) - len(text.lstrip())
+    if start == len(text):
         raise DataError(f"{path} is empty, expected a header line and a row per image. Save the table again.")
-    if told := EXCEL_DELIMITER.fullmatch(lines[head].strip(" ")):
+    start = text.rfind("\n", 0, start) + 1
+    end = text.find("\n", start)
+    head = text[start:] if end < 0 else text[start:end]
+    if told := EXCEL_DELIMITER.fullmatch(head.strip(" ")):
         delimiter = told[1]
-        lines[head] = ""
+        text = text[:start] + text[start + len(head) :]
     else:
-        delimiter = max(DELIMITERS, key=lines[head].count)
-    records, starts = _read_records(path, "\n".join(lines), delimiter)
+        delimiter = max(DELIMITERS, key=head.count)
+    records, starts = _read_records(path, text, delimiter)
     if len(records) < 2:
         raise DataError(f"{path} has a header and no rows. Add a row per image.")
     header, rows = records[0], records[1:]
@@ -117,16 +123,34 @@ def _read_records(path: Path, text: str, delimiter: str) -> tuple[list[list[str]
     starts: list[int] = []
     start = 1
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-        for record in reader:
-            stripped = [cell.strip() for cell in record]
-            if any(stripped):  # spreadsheets leave rows of bare separators behind
-                records.append(stripped)
-                starts.append(start)
-            start = reader.line_num + 1
+        # Not StringIO, which would take four bytes for each letter of a large table.
+        lines = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8", newline="\n")
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        seen: dict[str, str] = {}  # what comes again, as pixels and words do, is kept once
+        has_blanks = not text.isascii() or any(blank in text for blank in BLANKS)
+        with _no_collections():
+            for record in reader:
+                stripped = [cell.strip() for cell in record] if has_blanks else record
+                if any(stripped):  # spreadsheets leave rows of bare separators behind
+                    same = seen.setdefault if len(seen) < MOST_SEEN else seen.get
+                    records.append([same(cell, cell) for cell in stripped])
+                    starts.append(start)
+                start = reader.line_num + 1
     except (csv.Error, TypeError, ValueError) as error:
         raise DataError(f"{path}: line {start} is not valid CSV ({error}). Check its quotes.") from None
     return records, starts
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keeps Python from searching ever more rows, again and again, for what nobody holds."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_shape(path: Path, header: list[str], rows: list[list[str]], starts: list[int], delimiter: str) -> None:

@@ -109,11 +109,14 @@ def mean_shape(records: LandmarkRecords) -> np.ndarray:
 
 def mean_shape_in_input(records: LandmarkRecords, input_size: tuple[int, int], fit: str) -> np.ndarray:
     """The mean training landmarks where they lie in the network's input, (K, 2) input px."""
-    moved = [
-        apply(fit_image(tuple(records.sizes[index]), input_size, fit, records.region).affine, records.points[index])
-        for index in records.indices("train")
-    ]
-    return _mean_of_present(np.stack(moved), otherwise=np.array([(input_size[1] - 1) / 2, (input_size[0] - 1) / 2]))
+    train = records.indices("train")
+    points = records.points[train]
+    moved = np.empty_like(points)
+    sizes, which = np.unique(records.sizes[train], axis=0, return_inverse=True)
+    for number, size in enumerate(sizes):
+        same = which == number
+        moved[same] = apply(fit_image(tuple(size), input_size, fit, records.region).affine, points[same])
+    return _mean_of_present(moved, otherwise=np.array([(input_size[1] - 1) / 2, (input_size[0] - 1) / 2]))
 
 
 def _mean_of_present(points: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def is_text(content: bytes) -> bool:
     return bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
-def require_regular_file(path: Path, expected: str) -> None:
+def require_regular_file(path: Path | str, expected: str) -> None:
     """Raises DataError for what opens but is no file, such as a folder, or a pipe that would wait for ever."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):

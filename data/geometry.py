@@ -132,6 +132,14 @@ def resize_image(image: np.ndarray, fit: Fit, part: tuple[slice, slice]) -> np.n
     return cv2.warpAffine(image, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def resize_reduced(image: np.ndarray, fit: Fit, part: tuple[slice, slice], factor: int) -> np.ndarray:
+    """The same of an image that was reduced: a pixel of `image` is the mean of `factor` x `factor` px of the whole, but
+    for the last column and row, which may hold fewer. It has to be larger than the fit along both axes."""
+    # By scales: resized to a size, OpenCV would take the last column for a whole one, and shift all.
+    scale_x, scale_y = factor * fit.resize[0, 0], factor * fit.resize[1, 1]
+    return cv2.resize(image, None, fx=scale_x, fy=scale_y, interpolation=cv2.INTER_AREA)[part].copy()
+
+
 def warp_image(image: np.ndarray, affine: Affine, input_size: tuple[int, int]) -> np.ndarray:
     """`image` seen through `affine` (its px -> input px), bicubic, black outside; (H, W) or (H, W, 3)."""
     height, width = input_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from data.errors import DataError, did_you_mean
 from data.image_folder import list_images
 from data.image_paths import ImageFinder
 from data.image_rows import require_image_column
-from data.images import read_image
+from data.images import Picture, Size, decode_image, read_content
 from data.tables import read_spacing
 
 TABLES = (".csv", ".tsv", ".txt")
@@ -42,13 +42,17 @@ class ImageList:
 
     def read(self, index: int) -> np.ndarray:
         """(H, W) or (H, W, 3) uint8; raises DataError where that is impossible."""
+        return self.read_reduced(index, None).pixels
+
+    def read_reduced(self, index: int, least: Callable[[Size], Size] | None) -> Picture:
+        """The same, reduced as far as `least` permits (see `decode_image`)."""
         source = self.sources[index]
         if source is None or index in self.faults:
             raise DataError(self.faults[index])
         if isinstance(source, Path):
-            return read_image(source)
+            return decode_image(source, read_content(source), least)
         check_array(self.names[index], source)
-        return source
+        return Picture(source, (source.shape[1], source.shape[0]))
 
 
 def list_of_images(
@@ -124,7 +128,7 @@ def _in_table(path: Path, root: Path | None, allow_outside_root: bool, pixel_spa
         try:
             if not names[row]:
                 raise DataError.listing(path, [f"{cells.at(row, column)} is empty"], "Name an image.")
-            finder.find([cells.at(row, column)], [names[row]])
+            finder.find([cells.at(row, column)].__getitem__, [names[row]])
         except DataError as error:
             faults[row] = _of_options(error)
     spacing_mm = read_spacing(cells, pixel_spacing_mm)

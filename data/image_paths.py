@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 from data.errors import MAX_LISTED, DataError, did_you_mean, quoted
 from data.file_kinds import link_fault
+from data.file_listings import FileList, Listings
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+MANY = 1000  # names
 WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -33,28 +36,35 @@ class ImageFinder:
             )
             raise DataError(f"data.root={root}: {what}. Name the folder that the images of {table} lie in.")
 
-    def find(self, places: list[str], names: list[str]) -> list[Path]:
-        """(N) absolute paths; raises DataError naming the `places` in the table of what is lost or outside."""
-        images: list[Path] = []
+    def find(self, place: Callable[[int], str], names: list[str]) -> tuple[FileList, list[str]]:
+        """(N) absolute paths, and where these files really lie once links are followed; raises DataError naming the
+        `place` in the table of what is lost or outside."""
+        listings = Listings(self.folders) if len(names) >= MANY else None  # which costs as much as some hundred files
+        images: list[str] = []
+        real: list[str] = []
         lost: list[int] = []
         for i, name in enumerate(names):
-            found = self._find(name)
-            if found is None:
+            path, lies_at = ("", "") if listings is None else listings.find(name)
+            if not path:
+                path = self._find(name) or ""
+                lies_at = os.path.realpath(path)
+            if not path:
                 lost.append(i)
-            images.append(Path(found or ""))
+            images.append(path)
+            real.append(lies_at)
         if lost:
             # Only what is shown is searched for reasons: a wrong root loses every row.
             reasons = {i: self._reason(names[i]) for i in lost[:MAX_LISTED]}
-            faults = [f"{places[i]}: image {quoted(names[i])} {reasons.get(i, '')}" for i in lost]
+            faults = [f"{place(i)}: image {quoted(names[i])} {reasons.get(i, '')}" for i in lost]
             looked = " and ".join(f if os.path.isdir(f) else f"{f} (no such folder)" for f in self.folders)
             raise DataError.listing(self.table, faults, f"Looked in {looked}; mend the name, or set data.root.")
-        self._check_permitted(places, names, images)
-        return images
+        self._check_permitted(place, names, real)
+        return FileList(images), real
 
     def locate(self, name: str) -> Path | None:
         """The file of this name, None where there is none that may be read."""
         found = self._find(name) if name else None
-        return None if found is None or not self._is_permitted(found) else Path(found)
+        return None if found is None or not self._is_permitted(os.path.realpath(found)) else Path(found)
 
     def _find(self, name: str) -> str | None:
         return next((path for path in self._candidates(name) if os.path.isfile(path)), None)
@@ -85,14 +95,16 @@ class ImageFinder:
         near = (did_you_mean(Path(folder, name)) for folder in self.folders)
         return "not found" + next(filter(None, near), "")
 
-    def _is_permitted(self, path: str | Path) -> bool:
-        return self.allow_outside_root or os.path.realpath(path).startswith(self.inside)
+    def _is_permitted(self, real: str) -> bool:
+        return self.allow_outside_root or real.startswith(self.inside)
 
-    def _check_permitted(self, places: list[str], names: list[str], images: list[Path]) -> None:
+    def _check_permitted(self, place: Callable[[int], str], names: list[str], real: list[str]) -> None:
+        if self.allow_outside_root:
+            return
         faults = [
-            f"{place}: image {quoted(name)} is {os.path.realpath(image)}, outside the image root"
-            for place, name, image in zip(places, names, images, strict=True)
-            if not self._is_permitted(image)
+            f"{place(i)}: image {quoted(names[i])} is {lies_at}, outside the image root"
+            for i, lies_at in enumerate(real)
+            if not lies_at.startswith(self.inside)
         ]
         if faults:
             raise DataError.listing(

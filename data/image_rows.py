@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from data.cells import Cells, missing_column, read_words
 from data.errors import DataError, enumerated, nearest, quoted
+from data.file_listings import FileList
 from data.groups import read_groups
 from data.image_paths import ImageFinder
-from data.images import read_image, read_size
+from data.images import read_size
 
 # Where several of these columns exist, the first name listed here is taken.
 IMAGE_COLUMNS = ("image", "file", "filename", "path", "image_path")
@@ -24,7 +25,7 @@ SPLIT_WORDS = {"train": "train", "dev": "val", "val": "val", "valid": "val", "va
 class ImageRows:
     """One row per image, in the order of the file."""
 
-    images: list[Path]  # absolute
+    images: FileList  # absolute
     image_names: list[str]  # as written in the table
     split: list[str] | None  # train | val | test per row; None: the table has no split column
     group: list[str] | None  # patient per row
@@ -44,10 +45,9 @@ def read_image_rows(
     split, group = _read_split(cells), read_groups(cells, image_names, group_pattern)
     if split is not None and group is not None:
         check_groups_apart(cells.path, cells.lines, split, group)
-    places = [cells.at(i, image_column) for i in range(len(image_names))]
     finder = ImageFinder(cells.path, None if root is None else Path(root), allow_outside_root=allow_outside_root)
-    images = finder.find(places, image_names)
-    _check_images_differ(cells, image_column, image_names, images, split)
+    images, real = finder.find(lambda row: cells.at(row, image_column), image_names)
+    _check_images_differ(cells, image_column, image_names, images, real, split)
     return ImageRows(images, image_names, split, group)
 
 
@@ -60,10 +60,11 @@ def require_image_column(cells: Cells) -> int:
     return image_column
 
 
-def read_sizes(table: Path, lines: list[int], images: list[Path]) -> np.ndarray:
+def read_sizes(table: Path, lines: list[int], images: Sequence[Path]) -> np.ndarray:
     """(N, 2) width and height of the images of a table; raises DataError naming the lines that can't be read."""
     sizes, faults = [], []
-    for line, path in zip(lines, images, strict=True):
+    names: Sequence[str | Path] = images.names if isinstance(images, FileList) else images
+    for line, path in zip(lines, names, strict=True):
         try:
             sizes.append(read_size(path))
         except DataError as error:
@@ -71,14 +72,6 @@ def read_sizes(table: Path, lines: list[int], images: list[Path]) -> np.ndarray:
     if faults:
         raise DataError.listing(table, faults, "Replace these images or take their rows out.")
     return np.array(sizes)
-
-
-def read_listed(table: Path, lines: list[int], images: list[Path], index: int) -> np.ndarray:
-    """The image of a row; a fault in it names the table and its line."""
-    try:
-        return read_image(images[index])
-    except DataError as error:
-        raise DataError(f"{table}: line {lines[index]}, column image: {error}") from None
 
 
 def _read_split(cells: Cells) -> list[str] | None:
@@ -110,18 +103,20 @@ def check_groups_apart(path: Path, lines: list[int], split: list[str], group: li
 
 
 def _check_images_differ(
-    cells: Cells, column: int, names: list[str], images: list[Path], split: list[str] | None
+    cells: Cells, column: int, names: list[str], images: FileList, real: list[str], split: list[str] | None
 ) -> None:
     """Raises DataError for a file that two rows name, be it in two spellings or by way of a link."""
+    if len(set(real)) == len(real):
+        return
     first: dict[str, int] = {}
     faults = []
-    for i, image in enumerate(images):
-        if (j := first.setdefault(os.path.realpath(image), i)) == i:
+    for i, lies_at in enumerate(real):
+        if (j := first.setdefault(lies_at, i)) == i:
             continue
         at, seen = cells.at(i, column), f"already on line {cells.lines[j]}"
         if split is not None and split[i] != split[j]:
             seen += f", there in {split[j]} and here in {split[i]}"
-        elif images[j] != image:
+        elif images[j] != images[i]:
             seen += f" as {quoted(names[j])}"
         faults.append(f"{at}: image {quoted(names[i])} is {seen}")
     if faults:

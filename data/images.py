@@ -1,4 +1,5 @@
-"""Image files to arrays: 8-bit gray or RGB, upright; every unreadable file is a `DataError` with its reason."""
+"""Image files to arrays: 8-bit gray or RGB, upright, whole or reduced; every unreadable file is a `DataError` with its
+reason."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import io
 import re
 import struct
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -17,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from data.errors import DataError, did_you_mean
 from data.file_kinds import HEAD_BYTES, is_text, kind_of, link_fault, require_regular_file
 from data.image_ends import is_whole
+from data.quick_headers import quick_size
 
 # A list of our own: among the formats Pillow knows are some that start other programs.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
@@ -25,9 +29,31 @@ GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 STRETCH_PERCENTILES = (0.5, 99.5)
 END_OF_JPEG = b"\xff\xd9"
 MAX_MEGAPIXELS = 178  # Pillow's own limit
+# Decoders of JPEG give an image at these parts of its size for less than they need for the whole.
+REDUCED = {
+    8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
+    4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
+    2: (cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_COLOR_2),
+}
+SPARE = 1.1  # times what is needed that a reduced image has to have, so that a resize still averages
+
+Size = tuple[int, int]  # width, height
 
 # Its warnings of odd tags and of large images name no file; what can't be read is told by DataError.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of `size` (width, height) px, upright: (H, W) uint8 gray or (H, W, 3) uint8 RGB pixels.
+
+    Each pixel is the mean of `factor` x `factor` px of the image, from its first row and column on. Those of the last
+    row and column may have fewer of them in the image.
+    """
+
+    pixels: np.ndarray
+    size: Size
+    factor: int = 1
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -39,32 +65,61 @@ def read_image(path: Path) -> np.ndarray:
     Colour of 16 bits keeps its high byte.
     Raises `DataError` for a file that is missing, cut short or no image.
     """
-    content = b""
+    return decode_image(path, read_content(path)).pixels
+
+
+def read_content(path: Path) -> bytes:
+    """What `decode_image` takes; raises `DataError` for a file that is missing or may not be read."""
     try:
         require_regular_file(path, "an image file")
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(path, error, b"") from None
+
+
+def decode_image(path: Path, content: bytes, least: Callable[[Size], Size] | None = None) -> Picture:
+    """What `read_image` gives of the content of `path`, or of a JPEG the same reduced.
+
+    least: is given the size of an image, and gives the least (width, height) that is of use; None wants it whole.
+    """
+    try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             orientation = _orientation(image)  # before decoding, as read_size does: tags after the pixels don't count
-            pixels = _decode_jpeg(content, image.mode) if image.format in ("JPEG", "MPO") else None
+            pixels, factor = None, 1
+            if image.format in ("JPEG", "MPO"):
+                factor = 1 if least is None else _factor(image.size, orientation, least)
+                pixels = _decode_jpeg(content, image.mode, image.size, factor)
             if pixels is None:
-                pixels = _decode(image)
+                pixels, factor = _decode(image), 1
             if isinstance(image, TiffImageFile):  # some versions of Pillow have turned it upright by now
                 orientation = _orientation(image)
-            return _upright(pixels, orientation)
+            upright = _upright(pixels, orientation)
+            whole = _turned(image.size, orientation) if factor > 1 else (upright.shape[1], upright.shape[0])
+            return Picture(upright, whole, factor)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # on bad bytes Pillow raises nearly anything
         raise _unreadable(path, error, content) from None
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in px of what `read_image` returns, from the header; raises `DataError` likewise.
 
     A file whose end is missing is an error here too. Damage within is not looked for.
     """
+    try:
+        return quick_size(str(path)) or _opened_size(path)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(Path(path), error, b"") from None
+
+
+def _opened_size(path: Path | str) -> tuple[int, int]:
     head = b""
     try:
-        require_regular_file(path, "an image file")
         with Path(path).open("rb") as file:
             head = file.read(HEAD_BYTES)
             file.seek(0)
@@ -75,24 +130,38 @@ def read_size(path: Path) -> tuple[int, int]:
                 orientation = _orientation(image)
                 if not is_whole(image, path):
                     image.load()
-            return (height, width) if orientation >= 5 else (width, height)
+            return _turned((width, height), orientation)
     except (DataError, MemoryError):
         raise
     except Exception as error:
-        raise _unreadable(path, error, head) from None
+        raise _unreadable(Path(path), error, head) from None
 
 
-def _decode_jpeg(content: bytes, mode: str) -> np.ndarray | None:
+def _factor(stored: Size, orientation: int, least: Callable[[Size], Size]) -> int:
+    """By how much a JPEG of this size, before it is turned, may be reduced."""
+    needed = _turned(least(_turned(stored, orientation)), orientation)
+    for factor in REDUCED:
+        # The last column and row may hold fewer px than the others; turned, they could become the first.
+        fits = orientation == 1 or all(length % factor == 0 for length in stored)
+        if fits and all(length / factor >= SPARE * least for length, least in zip(stored, needed, strict=True)):
+            return factor
+    return 1
+
+
+def _decode_jpeg(content: bytes, mode: str, size: Size, factor: int) -> np.ndarray | None:
     """The faster decoder, for sound JPEGs in gray or YCbCr; None leaves the file, or its fault, to Pillow."""
     # OpenCV fills what is missing with gray and says nothing, so a file without its end mark is not for it.
     if mode not in ("L", "RGB") or END_OF_JPEG not in content[-64:]:
         return None
-    color = cv2.IMREAD_GRAYSCALE if mode == "L" else cv2.IMREAD_COLOR
+    in_gray, in_color = REDUCED.get(factor, (cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR))
+    kind = in_gray if mode == "L" else in_color
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), color | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), kind | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if pixels is not None and mode == "RGB" else pixels
+    if pixels is None or pixels.shape[1::-1] != tuple(-(-length // factor) for length in size):
+        return None
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if mode == "RGB" else pixels
 
 
 def _decode(image: Image.Image) -> np.ndarray:
@@ -127,6 +196,11 @@ def _orientation(image: Image.Image) -> int:
     except (AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _turned(size: Size, orientation: int) -> Size:
+    """The size of an image once it is turned upright, or the other way round."""
+    return (size[1], size[0]) if orientation >= 5 else size
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -14,10 +14,11 @@ from data.cells import Cells, read_cells
 from data.covariates import Covariates
 from data.errors import DataError, enumerated, nearest, quoted
 from data.geometry import WHOLE, Region
+from data.image_files import ImageFiles
 from data.image_folder import read_image_folder
-from data.image_rows import read_image_rows, read_listed, read_sizes
+from data.image_rows import read_image_rows, read_sizes
 from data.known_covariates import encode_known, with_rows
-from data.label_records import PHANTOM_CLASS, PHANTOM_NUMBER, LabelRecords, phantom_table, read_file
+from data.label_records import PHANTOM_CLASS, PHANTOM_NUMBER, LabelRecords, phantom_table
 from data.labels import Labels, known_classes_of, read_known_labels
 from data.phantom import LANDMARK_NAMES, draw_phantoms
 from data.records import LandmarkRecords, read_checked_table, read_drawn
@@ -76,7 +77,7 @@ def landmarks_of_table(
         sizes=sizes,
         pixel_spacing_mm=rows.pixel_spacing_mm,
         splits=_splits(rows.split, len(sizes)),
-        read=partial(read_listed, rows.path, rows.rows, rows.images),
+        read=ImageFiles(rows.images, rows.path, rows.rows),
         region=known.region,
         annotator_names=[each.name for each in rows.annotators],
         annotations=annotations,
@@ -121,7 +122,7 @@ def labels_of_table(
         covariates=covariates,
         sizes=read_sizes(cells.path, cells.lines, rows.images),
         splits=_splits(rows.split, len(rows.images)),
-        read=partial(read_listed, cells.path, cells.lines, rows.images),
+        read=ImageFiles(rows.images, cells.path, cells.lines),
         target_scale=known.target_scale,
     )
 
@@ -140,7 +141,7 @@ def labels_of_folder(root: Path, known: Known) -> LabelRecords:
         covariates=with_rows(known.covariates, [], np.zeros((len(tree.images), 0), np.float32)),
         sizes=tree.sizes,
         splits=_splits(tree.split, len(tree.images)),
-        read=partial(read_file, tree.images),
+        read=ImageFiles(tree.images),
         target_scale=known.target_scale,
     )
 

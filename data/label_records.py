@@ -12,9 +12,9 @@ import numpy as np
 from data.cells import Cells, read_cells
 from data.covariates import Covariates, no_covariates, read_covariates
 from data.errors import DataError, enumerated
+from data.image_files import ImageFiles
 from data.image_folder import read_image_folder
-from data.image_rows import read_image_rows, read_listed, read_sizes
-from data.images import read_image
+from data.image_rows import read_image_rows, read_sizes
 from data.labels import Labels, check_classes_trained, check_numbers_vary, read_labels
 from data.phantom import GROWTH_STAGES, PhantomSample, draw_phantoms
 from data.records import read_drawn
@@ -99,7 +99,7 @@ def csv_label_records(
         covariates=read,
         sizes=sizes,
         splits=splits,
-        read=partial(read_listed, cells.path, cells.lines, rows.images),
+        read=ImageFiles(rows.images, cells.path, cells.lines),
     )
 
 
@@ -136,7 +136,7 @@ def folder_records(
         covariates=no_covariates(len(tree.image_names)),
         sizes=tree.sizes,
         splits=splits,
-        read=partial(read_file, tree.images),
+        read=ImageFiles(tree.images),
     )
 
 
@@ -214,7 +214,3 @@ def check_trained(labels: Labels, splits: np.ndarray, *, origin: str) -> None:
         check_numbers_vary(labels, splits, origin=origin)
     else:
         check_classes_trained(labels, splits)
-
-
-def read_file(images: list[Path], index: int) -> np.ndarray:
-    return read_image(images[index])

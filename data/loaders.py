@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class TrainingOrder(Sampler[list[Key]]):
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order: list[Key] = []
+        order: Sequence[Key] = []
         order_epoch = -1
         for batch in range(self.start, self.stop):
             passed, position = divmod(batch, self.batches_per_epoch)
@@ -81,12 +81,12 @@ class TrainingOrder(Sampler[list[Key]]):
             if epoch != order_epoch:
                 order, order_epoch = self._order(epoch), epoch
             first = position * self.batch_size
-            yield order[first : first + self.batch_size][self.part.of(self.batch_size)]
+            yield list(order[first : first + self.batch_size][self.part.of(self.batch_size)])
 
-    def _order(self, epoch: int) -> list[Key]:
+    def _order(self, epoch: int) -> Sequence[Key]:
         rng = np.random.default_rng([self.seed, epoch])
         if self.odds is None:
-            return [(epoch, int(index)) for index in rng.permutation(self.indices)]
+            return _Keys(epoch, rng.permutation(self.indices))
         keys: list[Key] = []
         times: Counter[int] = Counter()
         for index in rng.choice(self.indices, len(self.indices), p=self.odds).tolist():
@@ -94,6 +94,26 @@ class TrainingOrder(Sampler[list[Key]]):
             keys.append((epoch, index, times[index]) if times[index] else (epoch, index))
             times[index] += 1
         return keys
+
+
+class _Keys(Sequence[Key]):
+    """(epoch, index) of all `indices`, made as they are taken: the first batch of a million images need not wait."""
+
+    def __init__(self, epoch: int, indices: np.ndarray) -> None:
+        self.epoch = epoch
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, place: int) -> Key: ...
+    @overload
+    def __getitem__(self, place: slice) -> _Keys: ...
+    def __getitem__(self, place: int | slice) -> Key | _Keys:
+        if isinstance(place, slice):
+            return _Keys(self.epoch, self.indices[place])
+        return self.epoch, int(self.indices[place])
 
 
 class FixedOrder(Sampler[list[Key]]):

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from data.geometry import WHOLE, Region
-from data.image_rows import read_listed, read_sizes
+from data.image_files import ImageFiles
+from data.image_rows import read_sizes
 from data.phantom import LANDMARK_NAMES, draw_phantoms
 from data.splits import keep_splits, written_or_drawn_splits
 from data.tables import LandmarkTable, check_landmarks_trained, check_points_inside, read_landmark_table
@@ -80,7 +81,7 @@ def csv_records(
         sizes=sizes,
         pixel_spacing_mm=rows.pixel_spacing_mm,
         splits=splits,
-        read=partial(read_listed, rows.path, rows.rows, rows.images),
+        read=ImageFiles(rows.images, rows.path, rows.rows),
         annotator_names=[each.name for each in rows.annotators],
         annotations=np.stack([each.points for each in rows.annotators]) if rows.annotators else None,
     )

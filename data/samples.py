@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from data.cells import Cells
 from data.covariates import read_covariates
+from data.disk_cache import DiskCache
 from data.errors import DataError, enumerated, quoted
+from data.image_files import ImageReader
 from data.image_list import check_array
 from data.image_rows import SPLIT_WORDS, check_groups_apart
-from data.images import read_image, read_size
+from data.images import Picture, Size, decode_image, read_content, read_size
 from data.label_records import LabelRecords, check_trained
 from data.labels import read_labels
 from data.records import LandmarkRecords
@@ -84,7 +85,7 @@ def landmark_records_of(samples: Iterable[Sample], source: str, splitting: Split
         sizes=sizes,
         pixel_spacing_mm=table.pixel_spacing_mm,
         splits=splits,
-        read=partial(read_sample, found),
+        read=SampleImages(found),
     )
 
 
@@ -114,23 +115,37 @@ def label_records_of(
         covariates=read,
         sizes=sizes,
         splits=splits,
-        read=partial(read_sample, found),
+        read=SampleImages(found),
     )
 
 
-def read_sample(samples: Sequence[Sample], index: int) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8; raises DataError where the source gives no such image."""
-    name, image = samples[index].name, samples[index].image
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if callable(image):
-        try:
-            image = image()
-        except (OSError, ValueError) as error:
-            raise DataError(f"{name} can't be read: {error}") from error
-    image = np.asarray(image)
-    check_array(name, image)
-    return image
+@dataclass(frozen=True)
+class SampleImages(ImageReader):
+    """Raises DataError where the source gives no such image."""
+
+    samples: Sequence[Sample]
+    disk: DiskCache | None = None
+
+    def kept_in(self, disk: DiskCache) -> SampleImages:
+        return replace(self, disk=disk)
+
+    def content(self, index: int) -> bytes | None:
+        image = self.samples[index].image
+        return read_content(Path(image)) if isinstance(image, str | Path) else None
+
+    def decoded(self, index: int, content: bytes | None, least: Callable[[Size], Size] | None = None) -> Picture:
+        name, image = self.samples[index].name, self.samples[index].image
+        if isinstance(image, str | Path):
+            assert content is not None
+            return decode_image(Path(image), content, least)
+        if callable(image):
+            try:
+                image = image()
+            except (OSError, ValueError) as error:
+                raise DataError(f"{name} can't be read: {error}") from error
+        image = np.asarray(image)
+        check_array(name, image)
+        return Picture(image, (image.shape[1], image.shape[0]))
 
 
 def _checked(samples: Iterable[Sample], source: str) -> list[Sample]:
@@ -225,14 +240,13 @@ def _split(samples: list[Sample], splitting: Splitting, source: str, strata: Seq
 
 def _sizes(samples: list[Sample]) -> np.ndarray:
     """(N, 2) width and height; what a function reads is read once for it."""
-    sizes = []
-    for index, sample in enumerate(samples):
-        if isinstance(sample.image, str | Path):
-            sizes.append(read_size(Path(sample.image)))
-        else:
-            height, width = read_sample(samples, index).shape[:2]
-            sizes.append((width, height))
-    return np.array(sizes)
+    images = SampleImages(samples)
+    return np.array(
+        [
+            read_size(Path(sample.image)) if isinstance(sample.image, str | Path) else images.decoded(index, None).size
+            for index, sample in enumerate(samples)
+        ]
+    )
 
 
 def _cells(samples: list[Sample], source: str) -> Cells:

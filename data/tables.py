@@ -28,7 +28,7 @@ class LandmarkTable:
     """One row per image, in the order of the file."""
 
     path: Path
-    images: list[Path]  # absolute
+    images: Sequence[Path]  # absolute
     image_names: list[str]  # as written in the table
     points: np.ndarray  # (N, K, 2) float64, original px, NaN = missing
     landmark_names: list[str]  # K

@@ -23,6 +23,7 @@ TINY = (
     "data.input_height=64",
     "data.input_width=64",
     "data.batch_size=4",
+    "data.workers=0",
     "phases.frozen.epochs=2",
     "phases.finetune.epochs=2",
     "scheduler.cycles=1",

@@ -1,11 +1,14 @@
 """Random views: which affines are drawn, what exposure changes may do, and that holes spare the landmarks."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.augmentation import Augmentation
+from data.augmentation import Augmentation, levels
 from data.geometry import apply, invert
 
 NOTHING = {
@@ -26,6 +29,7 @@ NOTHING = {
 EXPOSURE = {"brightness": 0.3, "contrast": 0.3, "gamma": 0.3, "clahe": 0.5, "noise": 0.1}
 NO_POINTS = np.empty((0, 2))
 INPUT_SIZE = (60, 48)
+ROOT = Path(__file__).parents[1]
 
 
 def augmentation(**magnitudes) -> Augmentation:
@@ -161,6 +165,40 @@ def test_gamma_is_a_power_between_its_inverse_and_itself():
         powers.append(power)
     assert 1 / 1.5 - 0.01 < min(powers) < 0.69
     assert 1.47 < max(powers) < 1.52
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_levels_equal_those_of_albumentations_to_one(channels):
+    import albumentations as A
+
+    image, rng = picture(*channels), np.random.default_rng(3)
+    for _ in range(50):
+        brightness, contrast = rng.uniform(-0.6, 0.6, 2)
+        exponent = rng.uniform(0.3, 3)
+        seen = image
+        for step in (
+            A.RandomBrightnessContrast((brightness, brightness), (contrast, contrast), p=1.0),
+            A.RandomGamma((100 * exponent, 100 * exponent), p=1.0),
+        ):
+            seen = step(image=seen)["image"]
+        np.testing.assert_allclose(levels(brightness, contrast, exponent)[image].astype(int), seen, rtol=0, atol=1)
+
+
+def test_levels_without_a_change_are_themselves():
+    np.testing.assert_array_equal(levels(0.0, 0.0, 1.0), np.arange(256))
+
+
+@pytest.mark.parametrize("magnitudes", [{"brightness": 0.2, "contrast": 0.2, "gamma": 0.2}, {"noise": 0.1}])
+def test_albumentations_is_imported_only_for_what_a_table_of_levels_can_not_do(magnitudes):
+    code = (
+        "import sys\n"
+        "from data.augmentation import Augmentation\n"
+        "Augmentation(**{})\n"
+        "print('albumentations' in sys.modules)"
+    )
+    given = {**NOTHING, **magnitudes}
+    ended = subprocess.run([sys.executable, "-c", code.format(given)], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.strip() == str("noise" in magnitudes), ended.stderr
 
 
 def test_noise_has_no_mean_and_up_to_its_standard_deviation():

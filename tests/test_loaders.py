@@ -1,6 +1,9 @@
 """Order and batches: functions of (seed, epoch), whoever loads them and wherever the loading begins."""
 
+import os
 import random
+import signal
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from data.augmentation import Augmentation
 from data.datasets import LandmarkDataset
 from data.loaders import FixedOrder, TrainingOrder, balancing_weights, build_loader, updates_per_epoch
 from data.records import LandmarkRecords
+from data.workers import ReadingError, watched_batches
 
 EVERYTHING = Augmentation(
     rotate_degrees=15.0,
@@ -116,14 +120,52 @@ class LoggingReader:
         return np.full((40, 30), index, np.uint8)
 
 
-def test_workers_share_the_room_of_the_cache_between_them(tmp_path):
-    # Batches go to the workers in turn, so each of the two loads image 0, image 1, and both once more.
-    keys = [[(epoch, index)] for epoch in (0, 1) for index in (0, 1) for _ in range(2)]
-    records = records_of(2, read=LoggingReader(tmp_path / "reads"))
-    room_for_two_gb = 2 * 32 * 24 / 2**30
-    seen = list(build_loader(dataset_of(records, None, room_for_two_gb), keys, workers=2))
-    assert [batch["image"].max().item() for batch in seen] == [0, 0, 1, 1, 0, 0, 1, 1]
-    assert len((tmp_path / "reads").read_text()) == 2 * 3  # one image kept by each
+FITTED_BYTES = 32 * 24  # of a 30 x 40 image in a letterbox of 32 x 32
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_an_image_is_decoded_once_in_a_run_whoever_asks_for_it_and_however_often_workers_are_started(tmp_path, workers):
+    records = records_of(10, read=LoggingReader(tmp_path / "reads"))
+    dataset = dataset_of(records, EVERYTHING, cache_gb=10 * FITTED_BYTES / 2**30)
+    fresh = dataset_of(records_of(10, read=LoggingReader(tmp_path / "others")))
+    for phase in range(2):  # each starts new workers
+        # Five batches an epoch: each image comes to the other worker in the next one, once the first has it.
+        epochs = range(3 * phase, 3 * phase + 3)
+        keys = [[(epoch, index), (epoch, index + 1)] for epoch in epochs for index in range(0, 10, 2)]
+        seen = list(build_loader(dataset, keys, workers=workers))
+        assert_equal_batches(seen, list(build_loader(fresh, keys, workers=0)))
+    plain = copy(dataset)
+    plain.augmentation = None  # what is judged after each epoch
+    seen = list(build_loader(plain, FixedOrder(np.arange(10), 4), workers=workers))
+    assert [len(batch["index"]) for batch in seen] == [4, 4, 2]
+    assert len((tmp_path / "reads").read_text()) == 10
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 4])
+def test_workers_share_the_room_of_the_cache_between_them(tmp_path, room):
+    records = records_of(4, read=LoggingReader(tmp_path / "reads"))
+    dataset = dataset_of(records, None, cache_gb=room * FITTED_BYTES / 2**30)
+    for epoch in range(3):
+        seen = list(build_loader(dataset, [[(epoch, index)] for index in range(4)], workers=2))
+        assert [batch["image"].max().item() for batch in seen] == [0, 1, 2, 3]
+    assert len((tmp_path / "reads").read_text()) == 12 - 2 * room
+
+
+def test_a_worker_that_is_killed_as_it_reads_leaves_the_kept_images_to_others(tmp_path):
+    def read(index: int) -> np.ndarray:
+        with (tmp_path / "reads").open("a") as log:
+            log.write("r")
+        if index == 3 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.full((40, 30), index, np.uint8)
+
+    dataset = dataset_of(records_of(4, read=read), None, cache_gb=1.0)
+    with pytest.raises(ReadingError, match="SIGKILL"):
+        list(watched_batches(build_loader(dataset, FixedOrder(np.arange(4), 1), workers=1)))
+    seen = list(watched_batches(build_loader(dataset, FixedOrder(np.arange(4), 1), workers=1)))
+    assert [batch["image"].max().item() for batch in seen] == [0, 1, 2, 3]
+    assert len((tmp_path / "reads").read_text()) == 4 + 1
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (13, 4), (15, 4), (5, 5), (3, 1)])

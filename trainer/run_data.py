@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from data.datasets import LandmarkDataset
 from data.label_datasets import LabelDataset
 from data.loaders import WHOLE, Collate, FixedOrder, Part, TrainingOrder, build_loader, updates_per_epoch
+from data.worker_count import free_shared_bytes, suited_workers, usable_cores
 from data.workers import Key, ReadingError, watched_batches
 from trainer.config.run import TrainConfig
 from trainer.errors import TrainingError
 from trainer.features import Features, ViewsInTurn
 from trainer.growth import scaled_size, stretches
 from trainer.loop import Batch
+
+log = logging.getLogger(__name__)
 
 
 class Records(Protocol):
@@ -42,7 +47,7 @@ class RunData:
     updates_per_epoch: int
     accumulation: int
     seed: int
-    workers: int
+    workers: int | None  # None: of an evaluation, which needs none
     views: Dataset[dict[str, Tensor]] | None = None  # several views of each record; view 0 is the plain one
     weights: np.ndarray | None = None  # of the training records, to be drawn at these odds
     collate: Collate | None = None  # of training batches
@@ -103,7 +108,7 @@ class RunData:
         self, dataset: Dataset[Any], order: Sampler[list[Key]], collate: Collate | None = None
     ) -> Iterator[Batch]:
         names = self.records.image_names
-        loader = build_loader(dataset, order, workers=self.workers, collate=collate, image_names=names)
+        loader = build_loader(dataset, order, workers=self.workers or 0, collate=collate, image_names=names)
         try:
             yield from watched_batches(loader)
         except ReadingError as error:
@@ -113,6 +118,21 @@ class RunData:
 def cut(batch: Batch, part: Part) -> Batch:
     """The part of a batch whose tensors all have its images along their first axis."""
     return {name: values[part.of(len(values))] for name, values in batch.items()}
+
+
+def _workers(config: TrainConfig) -> int:
+    """As many as are asked for, or as suit this machine, which is told."""
+    if config.data.workers is not None:
+        return config.data.workers
+    height, width = config.data.input_size
+    chosen = suited_workers(
+        on_gpu=config.device.startswith("cuda") or (config.device == "auto" and torch.cuda.is_available()),
+        cores=usable_cores(),
+        shared_bytes=free_shared_bytes(),
+        batch_bytes=3 * height * width * config.data.batch_size,
+    )
+    log.info("data.workers=%d was chosen: %s", chosen.workers, chosen.why)
+    return chosen.workers
 
 
 def run_data(
@@ -135,7 +155,7 @@ def run_data(
         updates_per_epoch=updates_per_epoch(len(records.indices("train")), settings.batch_size, config.accumulation),
         accumulation=config.accumulation,
         seed=config.seed,
-        workers=settings.workers,
+        workers=_workers(config),
         views=views,
         weights=weights,
         collate=collate,

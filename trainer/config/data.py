@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.config.augmentation import AugmentationConfig
 from trainer.config.checks import check_choice, check_fraction, check_not_negative, check_pattern, check_positive
@@ -23,8 +23,10 @@ class DataConfig:
     input_width: int
     fit: str
     batch_size: int
-    workers: int
+    workers: int | None
     cache_gb: float
+    disk_cache_gb: float
+    disk_cache_dir: str | None
     val_fraction: float
     test_fraction: float
     split_seed: int
@@ -41,6 +43,7 @@ class DataConfig:
         check_positive("data.batch_size", self.batch_size)
         check_not_negative("data.workers", self.workers)
         check_not_negative("data.cache_gb", self.cache_gb)
+        check_not_negative("data.disk_cache_gb", self.disk_cache_gb)
         check_not_negative("data.mixup", self.mixup)
         check_fraction("data.val_fraction", self.val_fraction)
         check_fraction("data.test_fraction", self.test_fraction)
@@ -54,6 +57,16 @@ class DataConfig:
     def input_size(self) -> tuple[int, int]:
         """Height and width of what the network sees, px."""
         return self.input_height, self.input_width
+
+    def with_disk_cache(self, records: Any) -> Any:
+        """Records whose images are kept beyond the run, where that is asked for and they are read from files."""
+        from data.disk_cache import DiskCache, default_folder
+        from data.image_files import ImageReader
+
+        if self.disk_cache_gb == 0 or not isinstance(records.read, ImageReader):
+            return records
+        folder = default_folder() if self.disk_cache_dir is None else Path(self.disk_cache_dir).expanduser()
+        return replace(records, read=records.read.kept_in(DiskCache(folder, self.disk_cache_gb)))
 
 
 class LabelData(ABC):
@@ -177,7 +190,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
     def landmark_records(self, splits_file: Path) -> LandmarkRecords:
         from data.records import csv_records
 
-        return csv_records(
+        records = csv_records(
             table=Path(self.table),
             root=None if self.root is None else Path(self.root),
             allow_outside_root=self.allow_outside_root,
@@ -189,11 +202,12 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
             split_seed=self.split_seed,
             splits_file=splits_file,
         )
+        return self.with_disk_cache(records)
 
     def label_records(self, splits_file: Path, *, numeric: bool) -> LabelRecords:
         from data.label_records import csv_label_records
 
-        return csv_label_records(
+        records = csv_label_records(
             table=Path(self.table),
             root=None if self.root is None else Path(self.root),
             allow_outside_root=self.allow_outside_root,
@@ -207,6 +221,7 @@ class CsvConfig(DataConfig, LandmarkData, LabelData):
             split_seed=self.split_seed,
             splits_file=splits_file,
         )
+        return self.with_disk_cache(records)
 
 
 @dataclass(kw_only=True)
@@ -224,7 +239,7 @@ class ImageFolderConfig(DataConfig, LabelData):
     def label_records(self, splits_file: Path, *, numeric: bool) -> LabelRecords:
         from data.label_records import folder_records
 
-        return folder_records(
+        records = folder_records(
             root=Path(self.root),
             numeric=numeric,
             val_fraction=self.val_fraction,
@@ -232,3 +247,4 @@ class ImageFolderConfig(DataConfig, LabelData):
             split_seed=self.split_seed,
             splits_file=splits_file,
         )
+        return self.with_disk_cache(records)
