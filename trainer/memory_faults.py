@@ -56,7 +56,7 @@ def describe(config: TrainConfig, compute: Compute, said: str) -> str:
         advice.append("precision=bf16")
     if on_cpu and data.cache_gb > 0:
         advice.append("a smaller data.cache_gb")
-    if on_cpu and data.workers > 0:
+    if on_cpu and data.workers:
         advice.append("fewer data.workers")
     return (
         f"out of memory on {compute.device}{size}, with data.batch_size={data.batch_size}, "

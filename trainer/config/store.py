@@ -26,6 +26,8 @@ STEP_SIZE_KEYS = ("step_size", "step_size_epochs")
 # Keys that runs of an earlier trainer have not saved, with values under which they go on as they did.
 OF_BEFORE: dict[str, Any] = {
     "profile": False,
+    "data.disk_cache_gb": 0.0,
+    "data.disk_cache_dir": None,
     "tracker": {"kind": "csv"},
     "phases.frozen.cache": {"views": 0, "max_gb": 2.0, "max_disk_gb": 20.0, "half": False},
 }

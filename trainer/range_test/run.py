@@ -124,7 +124,11 @@ def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData)
     return {
         "weights": fingerprint(state.model),
         "images": _images_digest(data),
-        "data": {key: value for key, value in asdict(config.data).items() if key not in ("workers", "cache_gb")},
+        "data": {
+            key: value
+            for key, value in asdict(config.data).items()
+            if not key.endswith(("workers", "cache_gb", "cache_dir"))
+        },
         "task": asdict(config.task),
         "model": asdict(config.model),
         "phase": [phase.name, phase.frozen, phase.backbone_lr_ratio, phase.batch_norm, phase.steps_per_epoch],

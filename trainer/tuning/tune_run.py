@@ -130,11 +130,10 @@ def _threads(count: int) -> Iterator[None]:
 def _time_workers(bench: Bench, compute: Compute) -> list[Timed]:
     """Updates with the wait for their images, as they come from the second epoch on: after all were read once."""
     cores = os.cpu_count() or 1
-    counts = sorted({0, 1, max(1, cores // 2), cores, bench.data.workers})
-    counts.remove(bench.data.workers)
+    ours = bench.data.workers or 0
     settings = [
         Timed(str(count), {"data.workers": str(count)}, bench.data.batch_size)
-        for count in [bench.data.workers, *counts]
+        for count in [ours, *sorted({0, 1, max(1, cores // 2), cores} - {ours})]
     ]
 
     def seconds(setting: Timed) -> float:
