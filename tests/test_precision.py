@@ -235,6 +235,18 @@ def test_a_resumed_run_keeps_what_was_chosen_also_on_another_machine(
     assert "auto" not in " ".join(results["environment"]["overrides"])
 
 
+def test_a_resume_computes_from_there_on_in_what_is_typed(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run")
+    assert not start_or_resume(run_dir.path, *TINY, request=StopAt(3))
+    ended = run_main(f"resume={run_dir.path}", "precision=bf16", "memory_format=contiguous", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    for told in ("precision=bf16 (was fp32)", "memory_format=contiguous (was channels_last)"):
+        assert f"resumed with {told}" in ended.out
+    results = json.loads(run_dir.results.read_text())
+    assert (results["config"]["precision"], results["environment"]["compute"]["precision"]) == ("bf16", "bf16")
+    assert compose(*results["environment"]["overrides"]).precision == "bf16"
+
+
 def test_what_was_chosen_is_told_in_a_line_of_the_log(tmp_path: Path) -> None:
     precision, memory_format = decide_for(typed(), tmp_path).split()
     ended = run_main(*TINY, *AUTO, "phases=finetune_only", "phases.finetune.epochs=1", folder=tmp_path)

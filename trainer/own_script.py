@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.command_line import SCRIPT
 from trainer.parts import OWN
 
-VERBS = ("check", "compare", "convert", "evaluate", "export", "predict")
+VERBS = ("check", "compare", "convert", "evaluate", "export", "predict", "tune")
 IMPORTED = "own_parts_of_"  # how the module of a script is called that was imported for its parts
 
 

@@ -91,7 +91,8 @@ class TrainState:
         self.model.load_state_dict(saved["model"])
         if self.ema is not None:
             self.ema.load_state_dict(saved["ema"])
-        self.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # empty where the run did not compute in fp16
+            self.scaler.load_state_dict(saved["scaler"])
         for name in _PLAIN:
             setattr(self, name, saved[name])
         set_random_state(saved["random"])
