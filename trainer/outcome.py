@@ -86,7 +86,7 @@ def write_outcome(
     seconds = metrics.groupby("phase", sort=False)["seconds"].sum()
 
     findings = read_findings(run_dir, [phase.name for phase in phases])
-    results = {
+    results: dict[str, Any] = {
         "monitor": task.monitor,
         "monitor_mode": task.monitor_mode,
         "split": splits[0],

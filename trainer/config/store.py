@@ -34,9 +34,13 @@ OF_BEFORE: dict[str, Any] = {
 class _LateSchema(ConfigNode):
     """A dataclass in Hydra's store, made a config only where it is loaded: of thirty a run takes ten."""
 
+    def __init__(self, name: str, group: str, schema: type) -> None:
+        super().__init__(f"{name}.yaml", node=OmegaConf.create(), group=group, package=None, provider=None)
+        self._schema = schema
+
     def __copy__(self) -> ConfigNode:
         """How the store hands out what it keeps."""
-        return ConfigNode(self.name, OmegaConf.structured(self.node), self.group, self.package, self.provider)
+        return ConfigNode(self.name, OmegaConf.structured(self._schema), self.group, self.package, self.provider)
 
 
 def register_schemas() -> None:
@@ -52,12 +56,11 @@ def register_schemas() -> None:
         replace=True,
     )
     schemas = ConfigStore.instance().repo.setdefault("schema", {})
-    schemas["run.yaml"] = _LateSchema("run.yaml", TrainConfig, group="schema", package=None, provider=None)
+    schemas["run.yaml"] = _LateSchema("run", "schema", TrainConfig)
     for group, kinds in SCHEMAS.items():
         of_group = schemas.setdefault(group, {})
         for kind, schema in kinds.items():
-            name, path = f"{kind}.yaml", f"schema/{group}"
-            of_group[name] = _LateSchema(name, schema, group=path, package=None, provider=None)
+            of_group[f"{kind}.yaml"] = _LateSchema(kind, f"schema/{group}", schema)
 
 
 def to_train_config(composed: DictConfig, saved: Path | None = None) -> TrainConfig:
