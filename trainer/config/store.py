@@ -37,11 +37,12 @@ class _LateSchema(ConfigNode):
     """A dataclass in Hydra's store, made a config only where it is loaded: of thirty a run takes ten."""
 
     def __init__(self, name: str, group: str, schema: type) -> None:
-        super().__init__(name, schema, group, package=None, provider=None)  # type: ignore[arg-type]
+        super().__init__(f"{name}.yaml", node=OmegaConf.create(), group=group, package=None, provider=None)
+        self._schema = schema
 
     def __copy__(self) -> ConfigNode:
         """How the store hands out what it keeps."""
-        return ConfigNode(self.name, OmegaConf.structured(self.node), self.group, self.package, self.provider)
+        return ConfigNode(self.name, OmegaConf.structured(self._schema), self.group, self.package, self.provider)
 
 
 def register_schemas() -> None:
@@ -57,11 +58,11 @@ def register_schemas() -> None:
         replace=True,
     )
     schemas = ConfigStore.instance().repo.setdefault("schema", {})
-    schemas["run.yaml"] = _LateSchema("run.yaml", "schema", TrainConfig)
+    schemas["run.yaml"] = _LateSchema("run", "schema", TrainConfig)
     for group, kinds in SCHEMAS.items():
         of_group = schemas.setdefault(group, {})
         for kind, schema in kinds.items():
-            of_group[f"{kind}.yaml"] = _LateSchema(f"{kind}.yaml", f"schema/{group}", schema)
+            of_group[f"{kind}.yaml"] = _LateSchema(kind, f"schema/{group}", schema)
 
 
 def to_train_config(composed: DictConfig, saved: Path | None = None) -> TrainConfig:
