@@ -72,6 +72,11 @@ class ResizedImages:
     def fit(self, index: int) -> Fit:
         return fit_image(tuple(self.sizes[index]), self.input_size, self.mode, self.region)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the images that are kept in memory."""
+        return 0 if self._room is None else self._room.used_bytes
+
     def plain(self, index: int) -> np.ndarray:
         """(H, W) or (H, W, 3) uint8, the image on the black canvas of the input."""
         part, corner = self._part(index)

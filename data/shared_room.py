@@ -52,6 +52,11 @@ class SharedRoom:
         found.flags.writeable = False
         return found
 
+    @property
+    def used_bytes(self) -> int:
+        """Of the images that were put in, by whatever process."""
+        return int(self._words[-1])
+
     def put(self, number: int, image: np.ndarray) -> None:
         """Keeps a copy, where there is room."""
         fcntl.lockf(self._lock, fcntl.LOCK_EX)  # which the system unlocks if this process is killed

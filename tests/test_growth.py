@@ -106,12 +106,12 @@ def test_another_size_takes_the_room_of_the_images_that_were_kept(tmp_path: Path
     data = data_of(tmp_path)
     for index in range(4):
         data.train[0, index]
-    assert data.train.images._cached_bytes > 0
+    assert data.train.images.kept_bytes > 0
     half = data.train.at((32, 32))
-    assert data.train.images._cached_bytes == 0
+    assert data.train.images.kept_bytes == 0
     half[0, 0]
-    assert 0 < half.images._cached_bytes <= 32 * 32
-    assert half.images._cache_bytes == data.train.images._cache_bytes
+    assert 0 < half.images.kept_bytes <= 32 * 32
+    assert half.images.cache_gb == data.train.images.cache_gb
 
 
 @pytest.mark.parametrize("workers", [0, 2])
