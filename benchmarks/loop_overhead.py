@@ -159,7 +159,7 @@ class Bench:
         run_dir = RunDir(Path(tempfile.mkdtemp(dir=self.folder)))
         run_dir.create()
         logs = Logs(LRHistory(run_dir.lr_history, keep_rows=0), CsvLog(run_dir.metrics, METRIC_COLUMNS, keep_rows=0))
-        task, compute = Classes(), build_compute("cpu", "fp32", channels_last=False)
+        task, compute = Classes(), build_compute("cpu", "fp32", "contiguous")
         training = Training(
             data=self.data,  # type: ignore[arg-type]
             rule=UpdateRule(task, compute, 1, clip_norm=5.0),  # type: ignore[arg-type]

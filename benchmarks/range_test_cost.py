@@ -65,7 +65,7 @@ def tested(bench: Bench, asked: RangeTestConfig, folder: Path | None) -> Seconds
     freeze(state.model, phase)
     task: Any = Classes()
     data: Any = bench.data
-    rule = UpdateRule(task, build_compute("cpu", "fp32", channels_last=False), 1, clip_norm=5.0)
+    rule = UpdateRule(task, build_compute("cpu", "fp32", "contiguous"), 1, clip_norm=5.0)
     clock = Clock()
     climbed = sweeps(phase, state, data, rule, asked, lambda record: None)
     finding = judge(climbed, asked.judgement("min"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,9 @@ class Compute:
     memory_format: str  # of images and weights: channels_last, contiguous
 
     def autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(
-            self.device.type, dtype=_AUTOCAST_TYPES.get(self.precision), enabled=self.precision != "fp32"
-        )
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=_AUTOCAST_TYPES[self.precision])
 
     def grad_scaler(self) -> torch.amp.GradScaler:
         """Scales losses under fp16, whose gradients would underflow; does nothing otherwise."""
