@@ -146,7 +146,7 @@ def test_differing_keys_are_named_with_both_values() -> None:
     saved, asked = compose("seed=1"), compose("seed=2", "phases.finetune.scheduler.max_lr=0.1", "data.workers=2")
     assert differing_keys(saved, asked) == {
         "seed": (1, 2),
-        "data.workers": (0, 2),
+        "data.workers": (None, 2),
         "phases.finetune.scheduler.max_lr": (None, 0.1),
     }
 

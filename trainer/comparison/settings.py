@@ -12,8 +12,9 @@ from trainer.comparison.runs import PATH_KEYS, LeftOut, Run
 # These make no setting: the seed, keys that say only where, how fast and with which pictures a run was made, and paths:
 # they lead to the same data in all runs that are compared, however they are typed.
 NO_SETTING = (
-    "seed", "resume", "sweep.resume", "device", "data.workers", "data.cache_gb", "pictures", "profile",
-    "checkpoint.every_steps", "checkpoint.every_minutes", "task.num_overlays", "task.num_samples", *PATH_KEYS,
+    "seed", "resume", "sweep.resume", "device", "data.workers", "data.cache_gb", "data.disk_cache_gb",
+    "data.disk_cache_dir", "pictures", "profile", "checkpoint.every_steps", "checkpoint.every_minutes",
+    "task.num_overlays", "task.num_samples", *PATH_KEYS,
 )  # fmt: skip
 
 

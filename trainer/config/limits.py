@@ -20,6 +20,7 @@ LARGEST: dict[str, float] = {
     "data.batch_size": MOST_COUNT,
     "data.workers": 1024,
     "data.cache_gb": MOST_COUNT,
+    "data.disk_cache_gb": MOST_COUNT,
     "data.trouble": 100,
     "data.mixup": 1000,
     "data.augmentation.rotate_degrees": 180,

@@ -55,12 +55,13 @@ class OwnData(DataConfig, LandmarkData, LabelData, ABC):
     def landmark_records(self, splits_file: Path) -> LandmarkRecords:
         from data.samples import landmark_records_of
 
-        return landmark_records_of(self.read_samples(), f"data={self.kind}", self._splitting(splits_file))
+        records = landmark_records_of(self.read_samples(), f"data={self.kind}", self._splitting(splits_file))
+        return self.with_disk_cache(records)
 
     def label_records(self, splits_file: Path, *, numeric: bool) -> LabelRecords:
         from data.samples import label_records_of
 
-        return label_records_of(
+        records = label_records_of(
             self.read_samples(),
             f"data={self.kind}",
             self._splitting(splits_file),
@@ -68,6 +69,7 @@ class OwnData(DataConfig, LandmarkData, LabelData, ABC):
             covariates=self.covariates,
             missing_covariate=self.missing_covariate,
         )
+        return self.with_disk_cache(records)
 
     def _splitting(self, file: Path) -> Splitting:
         from data.samples import Splitting

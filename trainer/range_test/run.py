@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.image_files import ImageReader
 from trainer.config.run import TrainConfig
 from trainer.config.schedules import RATE_KEYS
 from trainer.errors import TrainingError
@@ -26,6 +27,8 @@ from trainer.range_test.sweep import sweeps
 from trainer.run_data import RunData
 from trainer.run_dir import RunDir
 from trainer.state import TrainState
+
+HOW_DATA_IS_READ = ("workers", "cache_gb", "disk_cache_gb", "disk_cache_dir")
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +127,7 @@ def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData)
     return {
         "weights": fingerprint(state.model),
         "images": _images_digest(data),
-        "data": {
-            key: value
-            for key, value in asdict(config.data).items()
-            if not key.endswith(("workers", "cache_gb", "cache_dir"))
-        },
+        "data": {key: value for key, value in asdict(config.data).items() if key not in HOW_DATA_IS_READ},
         "task": asdict(config.task),
         "model": asdict(config.model),
         "phase": [phase.name, phase.frozen, phase.backbone_lr_ratio, phase.batch_norm, phase.steps_per_epoch],
@@ -142,7 +141,7 @@ def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData)
 
 
 def _images_digest(data: RunData) -> str:
-    """Changes with any pixel, target or split."""
+    """Changes with any image, target or split. Files are not decoded for it."""
     digest = hashlib.sha256()
     for field in fields(data.records):
         value = getattr(data.records, field.name)
@@ -150,5 +149,7 @@ def _images_digest(data: RunData) -> str:
             digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
     for split in ("train", "val"):
         for index in data.records.indices(split):
-            digest.update(np.ascontiguousarray(data.records.read(int(index))).tobytes())
+            read = data.records.read
+            content = read.content(int(index)) if isinstance(read, ImageReader) else None
+            digest.update(np.ascontiguousarray(read(int(index))).tobytes() if content is None else content)
     return digest.hexdigest()

@@ -207,7 +207,7 @@ class Predictor:
 
     def _read(self, images: ImageList, moves: Sequence[Affine], index: int) -> _Read:
         try:
-            image = images.read(index)
+            image = images.read_reduced(index, self.preprocessing.least)
             inputs, affines = self.preprocessing.views(image, moves, self._reach)
         except DataError as error:
             return _Read(index, reason=str(error))
