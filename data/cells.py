@@ -21,7 +21,7 @@ DELIMITERS = ",;\t|"
 EXCEL_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
 SAVE_AS_TEXT = "Save the file as UTF-8 (CSV UTF-8 in Excel)."
 MOST_SEEN = 50_000
-BLANKS = " \t\v\f\x1c\x1d\x1e\x1f"  # of ASCII, but for the ends of lines
+BLANKS = ' \t\v\f\x1c\x1d\x1e\x1f"'  # of ASCII; an end of a line is in a cell only where that is quoted
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 
 

@@ -114,7 +114,7 @@ def mean_shape_in_input(records: LandmarkRecords, input_size: tuple[int, int], f
     moved = np.empty_like(points)
     sizes, which = np.unique(records.sizes[train], axis=0, return_inverse=True)
     for number, size in enumerate(sizes):
-        same = which == number
+        same = which.reshape(-1) == number  # numpy 2.0.0 gives a column
         moved[same] = apply(fit_image(tuple(size), input_size, fit, records.region).affine, points[same])
     return _mean_of_present(moved, otherwise=np.array([(input_size[1] - 1) / 2, (input_size[0] - 1) / 2]))
 

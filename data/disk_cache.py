@@ -8,13 +8,13 @@ import hashlib
 import logging
 import mmap
 import os
+import re
 import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import cv2
@@ -24,13 +24,14 @@ import PIL
 DIGEST_BYTES = 16
 HEADER = struct.Struct("<4sIIII")  # MAGIC, CRC-32 of the pixels, height, width, channels (0 for gray without an axis)
 MAGIC = b"img1"
+# What else lies in the folder is not ours to count or to clear.
+FOLDER, ENTRY, HALF_WRITTEN = (re.compile(name) for name in ("[0-9a-f]{2}", "[0-9a-f]{30}", "[.][0-9a-f]{16}"))
 SPARE = 0.05  # of the budget: so much is made free at once, and written before the folder is measured again
 STALE_SECONDS = 3600  # after which a half-written file has nobody who writes it
 # What else decides on the pixels.
 DECODERS = f"{MAGIC!r} {cv2.__version__} {PIL.__version__}".encode()
 
 log = logging.getLogger(__name__)
-_numbers = count()
 
 
 def default_folder() -> Path:
@@ -78,9 +79,10 @@ class DiskCache:
         path = self._path(key)
         try:
             content = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
+        with suppress(OSError):  # of another user, or not to be written to: of use all the same
+            os.utime(path)
         if len(content) < HEADER.size:
             return None
         magic, checksum, height, width, channels = HEADER.unpack_from(content)
@@ -95,7 +97,7 @@ class DiskCache:
         if self._state[2] or not self._has_room(size):
             return
         path = self._path(key)
-        aside = path.with_name(f".{os.getpid()}.{next(_numbers)}")
+        aside = path.with_name(f".{os.urandom(8).hex()}")  # process ids are not unique: containers, machines
         pixels = np.ascontiguousarray(image).data
         channels = image.shape[2] if image.ndim == 3 else 0
         try:
@@ -154,14 +156,14 @@ class DiskCache:
     def _entries(self) -> Iterator[_Entry]:
         """Of all files; those that were left half-written go."""
         for folder in os.scandir(self.folder):
-            if not folder.is_dir():
+            if not FOLDER.fullmatch(folder.name) or not folder.is_dir():
                 continue
             for file in os.scandir(folder):
                 with suppress(FileNotFoundError):  # another process has just cleared it
                     told = file.stat()
-                    if not file.name.startswith("."):
+                    if ENTRY.fullmatch(file.name):
                         yield _Entry(file.path, told.st_size, told.st_mtime)
-                    elif told.st_mtime < time.time() - STALE_SECONDS:
+                    elif HALF_WRITTEN.fullmatch(file.name) and told.st_mtime < time.time() - STALE_SECONDS:
                         os.unlink(file.path)
 
 

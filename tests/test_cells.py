@@ -72,3 +72,9 @@ def test_only_the_columns_that_are_read_decide_about_decimal_commas(tmp_path):
     one_row = versioned._replace(rows=[["3.0", "1,5", "1.5"]], lines=[2])
     with pytest.raises(DataError, match=r"column y0 is '1\.5'"):  # a part is read as the whole
         read_numbers(one_row, [1, 2])
+
+
+def test_ends_of_lines_within_quotes_are_stripped_as_blanks_are(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('image,x\n"a.png\n","\n1"\n')
+    assert read_cells(path).rows == [["a.png", "1"]]

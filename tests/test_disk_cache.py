@@ -208,13 +208,26 @@ def test_a_run_that_is_larger_than_the_budget_keeps_what_it_has_kept(tmp_path):
 def test_what_was_left_half_written_goes_after_an_hour(tmp_path):
     cache = DiskCache(tmp_path, 1.0)
     cache.put(key(1), image(1))
-    old, new = (tmp_path / "01" / name for name in (".12.0", ".13.0"))
+    old, new = (tmp_path / "01" / name for name in (".0123456789abcdef", ".0123456789abcdee"))
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 4000,) * 2)
     DiskCache(tmp_path, 1.0)
     assert not old.exists()
     assert new.exists()
+
+
+def test_other_files_in_the_folder_are_neither_counted_nor_cleared(tmp_path):
+    others = [tmp_path / name for name in ("xrays/0.png", "xrays/.hidden", "ab/x.png", "ab/.12.0", "a.png")]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(100_000))
+        os.utime(path, (1000, 1000))
+    cache = DiskCache(tmp_path, 3.5 * ENTRY_GB)
+    for number in range(8):
+        cache.put(key(number), image(number))
+    assert [number for number in range(8) if cache.get(key(number)) is not None] == [0, 1, 2]
+    assert all(path.stat().st_size == 100_000 for path in others)
 
 
 def fill(folder: Path, first: int, budget: float) -> None:

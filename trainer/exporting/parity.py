@@ -21,6 +21,7 @@ TOLERANCE_SHARE = 2e-3  # of probabilities; of numbers, times the training targe
 LEVELS = 2  # gray levels that pixels of the two inputs may differ by
 UNDECIDED_SHARE = 0.1  # of answers that may hang on the rounding of gray levels
 ROUNDED_SHARE = 0.02  # of pixels that are rounded otherwise to see whether an answer hangs on it
+ROUNDINGS = 6  # of them; each turns the scale between two equal cells with one chance in two
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def check_parity(predictor: Predictor, graph: RunGraph, answer: Answer, samples:
         difference, allowed = _apart(predictor, found, own, scale)
         wrong = ~(difference <= allowed)
         if wrong.any():
-            for other in (made, _rounded_otherwise(inputs)):
+            for other in (made, *(_rounded_otherwise(inputs, seed) for seed in range(ROUNDINGS))):
                 answered = _answers(predictor, sample, other, affines)
                 same = _apart(predictor, found, answered, scale)[0] <= allowed
                 moves = _apart(predictor, {name: answered[name][0] for name in found}, own, scale)[0] > allowed
@@ -85,8 +86,8 @@ def check_parity(predictor: Predictor, graph: RunGraph, answer: Answer, samples:
     return Parity(told, line)
 
 
-def _rounded_otherwise(inputs: np.ndarray) -> np.ndarray:
-    random = np.random.default_rng(0)
+def _rounded_otherwise(inputs: np.ndarray, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
     steps = random.integers(-1, 2, inputs.shape) * (random.random(inputs.shape) < ROUNDED_SHARE)
     changed: np.ndarray = (inputs.astype(int) + steps).clip(0, 255).astype(np.uint8)
     return changed
