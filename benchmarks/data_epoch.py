@@ -214,7 +214,7 @@ def main() -> None:
         for height in HEIGHTS:
             some = resized(records, height, min(8, count), Path(scratch))
             rows = measured(Epochs(some, size), asked.rounds)
-            usual, first, later = (1e3 * statistics.median(column) / 8 for column in zip(*rows, strict=True))
+            usual, first, later = (1e3 * statistics.median(column) / min(8, count) for column in zip(*rows, strict=True))
             ratio = statistics.median(row[1] / row[0] for row in rows)
             megapixels = np.prod(some.sizes[0]) / 1e6
             print(f"| {megapixels:.1f} | {usual:.1f} | {first:.1f} | {ratio:.3f} | {later:.2f} |")

@@ -17,13 +17,13 @@ class WorkerCount:
 
 
 def suited_workers(*, on_gpu: bool, cores: int, shared_bytes: int | None, batch_bytes: int) -> WorkerCount:
-    """None where the CPU computes, as they would take its cores; beside a GPU all cores but one, up to 4, as far as
+    """None where no CUDA device trains, as they would take the cores that do; beside a GPU all cores but one, up to 4, as far as
     there is shared memory for their batches.
 
     cores: of each process that trains. shared_bytes: that are free, None where that is no question.
     """
     if not on_gpu:
-        return WorkerCount(0, "the CPU computes")
+        return WorkerCount(0, "no CUDA device trains")
     by_cores = min(MOST, cores - 1) if cores > 2 else 0
     if shared_bytes is None:
         return WorkerCount(by_cores, f"{cores} cores")
