@@ -212,9 +212,10 @@ def main() -> None:
             print(f"| {name} | {1e3 * statistics.median(row[column] for row in rows) / count:.2f} | {ratio:.3f} |")
         print("\n| megapixels | usual transforms, ms per image | first epoch | ratio | later |\n|---|---|---|---|---|")
         for height in HEIGHTS:
-            some = resized(records, height, min(8, count), Path(scratch))
+            num = min(8, count)
+            some = resized(records, height, num, Path(scratch))
             rows = measured(Epochs(some, size), asked.rounds)
-            usual, first, later = (1e3 * statistics.median(column) / min(8, count) for column in zip(*rows, strict=True))
+            usual, first, later = (1e3 * statistics.median(column) / num for column in zip(*rows, strict=True))
             ratio = statistics.median(row[1] / row[0] for row in rows)
             megapixels = np.prod(some.sizes[0]) / 1e6
             print(f"| {megapixels:.1f} | {usual:.1f} | {first:.1f} | {ratio:.3f} | {later:.2f} |")

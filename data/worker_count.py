@@ -17,8 +17,8 @@ class WorkerCount:
 
 
 def suited_workers(*, on_gpu: bool, cores: int, shared_bytes: int | None, batch_bytes: int) -> WorkerCount:
-    """None where no CUDA device trains, as they would take the cores that do; beside a GPU all cores but one, up to 4, as far as
-    there is shared memory for their batches.
+    """None where no CUDA device trains, as they would take the cores that do; beside one all cores but one, up to 4, as
+    far as there is shared memory for their batches.
 
     cores: of each process that trains. shared_bytes: that are free, None where that is no question.
     """
