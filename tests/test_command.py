@@ -14,6 +14,8 @@ from faults import run_main
 from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
+from trainer.help import help_text
+
 CONF = Path(__file__).parents[1] / "conf"
 TELL_TORCH = """
 import atexit, runpy, sys
@@ -91,6 +93,10 @@ def test_help_alone_answers_before_hydra_is_imported(tmp_path: Path) -> None:
     )  # fmt: skip
     assert told.stderr.strip().endswith("heavy: []")
     assert told.stdout == run_command("--help", folder=tmp_path).stdout  # by way of Hydra's parser
+
+
+def test_help_shows_own_parts_wherever_their_script_lies() -> None:
+    assert "scheduler=mine (/a$b/c.py:1)" in help_text("config", "scheduler=mine (/a$b/c.py:1)")
 
 
 def test_hydra_composes_a_run_once(tmp_path: Path) -> None:

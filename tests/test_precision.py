@@ -235,6 +235,20 @@ def test_a_resumed_run_keeps_what_was_chosen_also_on_another_machine(
     assert "auto" not in " ".join(results["environment"]["overrides"])
 
 
+def test_a_run_of_before_there_was_a_choice_goes_on_as_it_began(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "run")
+    assert not start_or_resume(run_dir.path, *TINY, request=StopAt(3))
+    environment = run_dir.read_environment()
+    typed = [text for text in environment["overrides"] if not text.startswith(("precision", "memory_format"))]
+    run_dir.environment.write_text(json.dumps({**environment, "overrides": [*typed, "channels_last=true"]}))
+    config = run_dir.config.read_text().replace("memory_format: channels_last", "channels_last: true")
+    run_dir.config.write_text(config)
+    ended = run_main(f"resume={run_dir.path}", "checkpoint.every_steps=50", folder=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "auto: " not in ended.out
+    assert "memory_format: channels_last" in run_dir.config.read_text()
+
+
 def test_a_resume_computes_from_there_on_in_what_is_typed(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "run")
     assert not start_or_resume(run_dir.path, *TINY, request=StopAt(3))

@@ -221,6 +221,11 @@ def test_departures_are_the_choices_and_then_the_values_that_are_not_theirs(
     assert sorted(departures(compose(*overrides))) == sorted(expected)
 
 
+def test_what_the_run_chose_itself_is_no_departure() -> None:
+    config = compose("precision=bf16", "seed=3")
+    assert departures(config, ["precision"]) == [("seed", "0", "3")]
+
+
 def results_of(**changes: Any) -> dict[str, Any]:
     """Of a run that learnt: its best epoch is the last of the first half of the fine-tune."""
     best = {"value": 2.4, "epoch": 7, "phase": "finetune"}

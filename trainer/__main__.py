@@ -52,6 +52,8 @@ from trainer.sweep_jobs import JobsFailedError
 
 log = logging.getLogger(__name__)
 
+RENAMED = "channels_last="  # memory_format, in what was typed for runs of before
+
 
 register_output_dirs()
 register_sweeper()
@@ -184,9 +186,14 @@ def _resumed_config(run_dir: RunDir, typed: list[str]) -> DictConfig:
         os.chdir(environment["folder"])  # relative paths mean what they meant when the run began
     overrides = without_resume_of(typed)
     if overrides:
-        # Runs of before features were kept go on without.
-        kept = f"phases.frozen.cache.views={saved.phases.frozen.cache.views}"
-        asked = hydra.compose("config", overrides=[kept, *environment["overrides"], *overrides])
+        # Runs of before these keys, or under other defaults of theirs, go on as they began.
+        kept = [
+            f"phases.frozen.cache.views={saved.phases.frozen.cache.views}",
+            f"precision={saved.precision}",
+            f"memory_format={saved.memory_format}",
+        ]
+        given = [text for text in environment["overrides"] if not text.startswith(RENAMED)]
+        asked = hydra.compose("config", overrides=[*kept, *given, *overrides])
         to_train_config(asked)
         check_resumable(saved, asked)
     asked.resume = str(run_dir.home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
 from typing import Any
@@ -16,8 +17,9 @@ from trainer.config.schemas import SCHEMAS
 NO_DEPARTURE = ("resume", "sweep.resume")  # they say where a run goes on, not what it is
 
 
-def departures(config: DictConfig) -> list[tuple[str, str, str]]:
-    """Key, default and value here: the choices of groups first, then every key whose value is not its choice's own."""
+def departures(config: DictConfig, chosen_by_run: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """Key, default and value here: the choices of groups first, then every key whose value is not its choice's own, but
+    for those that were `auto` and that the run chose."""
     running = GlobalHydra.instance().is_initialized()
     with nullcontext() if running else hydra.initialize_config_module("conf", version_base="1.3"):
         plain = _default()
@@ -27,7 +29,7 @@ def departures(config: DictConfig) -> list[tuple[str, str, str]]:
         offered = [group for group, kind in chosen.items() if kind in loader.get_group_options(group)]
         default = _default(*(f"{group}={chosen[group]}" for group in offered))
     choices = [(group, plain[group].kind, kind) for group, kind in chosen.items()]
-    told = {*NO_DEPARTURE, *(f"{group}.kind" for group in chosen)}
+    told = {*NO_DEPARTURE, *chosen_by_run, *(f"{group}.kind" for group in chosen)}
     values = [(key, was, now) for key, (was, now) in differing_keys(default, config).items() if key not in told]
     return [(key, _shown(was), _shown(now)) for key, was, now in choices + values]
 

@@ -25,4 +25,4 @@ def help_text(config_name: str, own_parts: str = NO_PARTS) -> str:
     """The `hydra.help.template` of conf/<config_name>.yaml; `own_parts`: lines on what scripts have registered."""
     config = yaml.safe_load((files("conf") / f"{config_name}.yaml").read_text(encoding="utf-8"))
     template: str = config["hydra"]["help"]["template"]
-    return Template(template.replace("${own_parts:}", own_parts)).substitute()
+    return Template(template.replace("${own_parts:}", "${own_parts}")).substitute(own_parts=own_parts)

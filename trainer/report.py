@@ -39,7 +39,7 @@ def write_report(path: Path, *, title: str, results: dict[str, Any], pictures: M
         known = {
             "steps": next_steps(results, config, epochs),
             "ways": ways_to_use(run_dir.path, results, config),
-            "departures": departures(composed),
+            "departures": departures(composed, results["environment"].get("compute", {}).get("auto", ())),
             "reproduce": TypedCommand(results["environment"]).reproducing,
         }
     page = page_template(TEMPLATE).render(

@@ -74,11 +74,11 @@ class Sharing:
         with nullcontext() if last else wrapper.no_sync():
             with rule.watch.part("forward"):
                 loss, terms = wrapper(batch)
-            own_terms = terms.item()
-            total_loss, total_terms = self.ranks.summed([loss.item() * own_terms, own_terms])
-            # The wrapper takes the mean over the processes: hence their number.
-            share = self.ranks.count * own_terms / max(total_terms, 1.0)
             with rule.watch.part("backward"):
+                own_terms = terms.item()
+                total_loss, total_terms = self.ranks.summed([loss.item() * own_terms, own_terms])
+                # The wrapper takes the mean over the processes: hence their number.
+                share = self.ranks.count * own_terms / max(total_terms, 1.0)
                 state.scaler.scale(loss * share / rule.accumulation).backward()
         return total_loss / max(total_terms, 1.0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from data.worker_count import MOST, usable_cores
 from models.backbone import check_name
 from models.weights import check_weights
 from trainer.config.run import TrainConfig
@@ -103,7 +103,7 @@ def _time_settings(bench: Bench, compute: Compute) -> tuple[Compute, list[Timed]
 
 
 def _time_threads(bench: Bench, compute: Compute) -> list[Timed]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     now = torch.get_num_threads()
     counts = dict.fromkeys([now, max(1, cores // 2), cores])
     settings = [Timed(str(count), {"OMP_NUM_THREADS": str(count)}, bench.data.batch_size) for count in counts]
@@ -129,11 +129,11 @@ def _threads(count: int) -> Iterator[None]:
 
 def _time_workers(bench: Bench, compute: Compute) -> list[Timed]:
     """Updates with the wait for their images, as they come from the second epoch on: after all were read once."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     ours = bench.data.workers or 0
     settings = [
         Timed(str(count), {"data.workers": str(count)}, bench.data.batch_size)
-        for count in [ours, *sorted({0, 1, max(1, cores // 2), cores} - {ours})]
+        for count in [ours, *sorted({0, 1, min(MOST, max(1, cores // 2)), min(MOST, cores)} - {ours})]
     ]
 
     def seconds(setting: Timed) -> float:
