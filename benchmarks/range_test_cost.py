@@ -70,7 +70,7 @@ def tested(bench: Bench, asked: RangeTestConfig, folder: Path | None) -> Seconds
     climbed = sweeps(phase, state, data, rule, asked, lambda record: None)
     finding = judge(climbed, asked.judgement("min"))
     if folder is not None:
-        write_finding(folder, finding, asked, phase="finetune", metric="loss", fingerprint=None)
+        write_finding(folder, finding, asked, phase="finetune", metric="loss", fingerprint=None, draw=True)
     assert len(climbed[0].losses) == bench.updates, "ended early"
     return clock.passed()
 
