@@ -130,7 +130,7 @@ class DiskCache:
         if written < SPARE * self.max_bytes and used + size <= self.max_bytes:
             return True
         try:
-            with (self.folder / ".lock").open("a") as lock:
+            with (self.folder / ".lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # one measures and clears at a time
                 self._clear(size)
         except OSError as error:

@@ -59,7 +59,7 @@ def pages(tiny_run: RunDir, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """Pages as real runs and sweeps leave them."""
     folder = tmp_path_factory.mktemp("pages")
     run_in_process(folder / "classes", "task=classification", "pictures=true", tiny=TINY_LABELS)
-    run_in_process(folder / "tested", "range_test=only", "range_test.num_steps=24")
+    run_in_process(folder / "tested", "range_test=only", "range_test.num_steps=24", "pictures=true")
     settings = [text for text in ONE_EPOCH if not text.startswith("model.weights")]
     ended = run_main(
         "-m", *settings, "model.weights=none,absent.safetensors", "scheduler.max_lr=1e-3,2e-3", folder=folder

@@ -116,10 +116,11 @@ def join(rank: int, count: int, port: int) -> Any:
 
 
 def train_a_part(rank: int, count: int, port: int, folder: Path) -> None:
+    from trainer.profile import NoStopwatch
+
     sharing = join(rank, count, port)
-    rule = SimpleNamespace(
-        task=SomeAreMissing(), compute=SimpleNamespace(autocast=nullcontext), accumulation=ACCUMULATION
-    )
+    compute = SimpleNamespace(autocast=nullcontext)
+    rule = SimpleNamespace(task=SomeAreMissing(), compute=compute, accumulation=ACCUMULATION, watch=NoStopwatch())
     scaler = torch.amp.GradScaler("cpu", enabled=False)
 
     def backward(model: Net, batch: dict[str, Tensor], last: bool) -> float:

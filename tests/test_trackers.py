@@ -34,7 +34,7 @@ from trainer.trackers.tracking import tracked
 
 RANGE_TEST = (
     "range_test=on", "range_test.phases=[frozen]", "range_test.num_steps=24", "range_test.skip_start=2",
-    "range_test.skip_end=2", "scheduler.base_lr=1e-4", "scheduler.max_lr=3e-3",
+    "range_test.skip_end=2", "scheduler.base_lr=1e-4", "scheduler.max_lr=3e-3", "pictures=true",
 )  # fmt: skip
 COLUMNS = {
     "loss": "update/loss",
@@ -262,8 +262,7 @@ def test_wandb_holds_each_row_once_in_files_of_one_run(tmp_path: Path) -> None:
     del wanted["epoch/seconds"]
     assert found == wanted
     picture = run_dir.range_test("frozen") / "range_test.png"
-    (kept,) = parts[1].parent.rglob("media/**/*.png")
-    assert kept.read_bytes() == picture.read_bytes()
+    assert picture.read_bytes() in [kept.read_bytes() for kept in parts[1].parent.rglob("media/**/*.png")]
 
 
 def closed_port() -> int:
