@@ -1,10 +1,12 @@
 """One process at a time in a run directory."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from conftest import TINY
@@ -13,6 +15,7 @@ from stopped_runs import StopAt, start_or_resume
 
 from trainer.run_dir import RunDir
 from trainer.run_lock import RunInUseError, locked
+from trainer.stopping import Stopped, StopRequest
 
 HOLDER = """
 import os, sys
@@ -68,6 +71,20 @@ def test_the_folder_is_free_again_when_the_block_ends(tmp_path: Path) -> None:
         with locked(RunDir(tmp_path)):
             assert f"process {os.getpid()} on " in (tmp_path / ".lock").read_text()
     assert (tmp_path / ".lock").read_text() == ""
+
+
+def test_a_stop_while_the_lock_is_taken_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = fcntl.lockf
+
+    def stopped_while_taking(file: TextIO, how: int) -> None:
+        monkeypatch.setattr(fcntl, "lockf", take)
+        os.kill(os.getpid(), signal.SIGTERM)
+        take(file, how)
+
+    monkeypatch.setattr(fcntl, "lockf", stopped_while_taking)
+    with pytest.raises(Stopped), StopRequest().listening(), locked(RunDir(tmp_path / "run")):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_told_of_a_holder_that_left_no_word(tmp_path: Path) -> None:

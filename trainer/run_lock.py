@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from trainer.run_dir import RunDir
 
@@ -29,24 +30,34 @@ def locked(run_dir: RunDir) -> Iterator[None]:
     """
     run_dir.path.mkdir(parents=True, exist_ok=True)
     was_empty = not any(path != run_dir.lock for path in run_dir.path.iterdir())
-    with run_dir.lock.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise RunInUseError(f"{run_dir.path} is in use by {holder}; wait until it ends, or stop it") from None
-        except OSError as error:
-            log.warning("%s can't be locked here (%s): let no two processes train in it", run_dir.path, error.strerror)
-        with suppress(OSError):  # a full disk: who holds the lock is told, but is not what locks
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
-        try:
-            yield
-        finally:
-            if was_empty and not run_dir.config.exists():
-                run_dir.remove()
-            else:
+    try:
+        with run_dir.lock.open("a+", encoding="utf-8") as file:
+            if not _take(file, run_dir):
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise RunInUseError(f"{run_dir.path} is in use by {holder}; wait until it ends, or stop it")
+            with suppress(OSError):  # a full disk: who holds the lock is told, but is not what locks
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}\n")
+                file.flush()
+            try:
+                yield
+            finally:
                 with suppress(OSError):
                     file.truncate(0)
+    finally:
+        if was_empty and not run_dir.config.exists():  # also where a stop came before the lock was taken
+            with run_dir.lock.open("a+", encoding="utf-8") as file:
+                if _take(file, run_dir):
+                    run_dir.remove()
+
+
+def _take(file: TextIO, run_dir: RunDir) -> bool:
+    """Lock the file, which may be this process's already; False where another process has."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        log.warning("%s can't be locked here (%s): let no two processes train in it", run_dir.path, error.strerror)
+    return True
