@@ -101,7 +101,7 @@ def landmarks_of_phantoms(drawn: Phantoms, known: Known) -> LandmarkRecords:
         sizes=np.tile([drawn.width, drawn.height], (drawn.num_images, 1)),
         pixel_spacing_mm=np.array([phantom.pixel_spacing_mm for phantom in phantoms]),
         splits=_splits(None, drawn.num_images),
-        read=partial(read_drawn, [phantom.image for phantom in phantoms]),
+        read=partial(read_drawn, phantoms),
         region=known.region,
     )
 
@@ -161,7 +161,7 @@ def labels_of_phantoms(drawn: Phantoms, known: Known) -> LabelRecords:
         covariates=encode_known(cells, known.covariates),
         sizes=np.tile([drawn.width, drawn.height], (drawn.num_images, 1)),
         splits=_splits(None, drawn.num_images),
-        read=partial(read_drawn, [phantom.image for phantom in phantoms]),
+        read=partial(read_drawn, phantoms),
         target_scale=known.target_scale,
     )
 

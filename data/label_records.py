@@ -154,7 +154,7 @@ def phantom_label_records(
     split_seed: int,
     splits_file: Path,
 ) -> LabelRecords:
-    """Drawn radiographs, kept in memory, with growth_stage or (numeric) age_months as label; sex is a covariate."""
+    """Radiographs drawn when they are first read, with growth_stage or (numeric) age_months as label; sex is a covariate."""
     phantoms = draw_phantoms(num_images, seed=seed, height=height, width=width, trouble=trouble)
     table = phantom_table(phantoms)
     names = [row[0] for row in table.rows]
@@ -189,7 +189,7 @@ def phantom_label_records(
         covariates=read,
         sizes=np.tile([width, height], (num_images, 1)),
         splits=splits,
-        read=partial(read_drawn, [drawn.image for drawn in phantoms]),
+        read=partial(read_drawn, phantoms),
     )
 
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 
-import cv2
 import numpy as np
 
 from data.phantom_anatomy import FILM_MM, REFERENCE_MM
-from data.phantom_drawing import Film, paint
+from data.phantom_film import bounded_normal, develop
 
 LANDMARK_NAMES: tuple[str, ...] = tuple(REFERENCE_MM)[:19]  # the 19 of the ISBI 2015 challenge
 GROWTH_STAGES: tuple[str, ...] = ("child", "prepubertal", "pubertal", "adolescent", "adult")
 STAGE_ENDS_MONTHS = {"F": (96, 120, 150, 184), "M": (104, 138, 170, 198)}  # girls reach each stage earlier
 AGE_RANGE_MONTHS = (72.0, 216.0)
-LETTER_STROKES_MM = {
-    "L": [(0.0, 0.0), (0.0, 10.0), (6.0, 10.0)],
-    "R": [(0.0, 10.0), (0.0, 0.0), (5.0, 0.5), (6.0, 2.5), (5.0, 5.0), (0.0, 5.5), (6.0, 10.0)],
-}
 
 # Modes of shape: what moves with what, in mm per unit of the mode. (dx, dy) with y downward.
 MODES: dict[str, dict[str, tuple[float, float]]] = {
@@ -67,17 +63,24 @@ MODE_STATISTICS: dict[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class PhantomSample:
-    """One radiograph and the truth about it: `image` (H, W) uint8, `points` (19, 2) px.
+    """One radiograph, drawn when it is first looked at, and the truth about it: `points` (19, 2) px.
 
     A landmark without a label is NaN.
     """
 
-    image: np.ndarray
+    draw: Callable[[], np.ndarray] = field(repr=False, compare=False)
     points: np.ndarray
     pixel_spacing_mm: float
     sex: str
     age_months: float
     growth_stage: str
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """(H, W) uint8, not to be written to."""
+        drawn = self.draw()
+        drawn.flags.writeable = False
+        return drawn
 
 
 def growth_stage(sex: str, age_months: float) -> str:
@@ -108,39 +111,39 @@ def draw_phantom(
     sex = "FM"[int(shape_rng.integers(2))]
     age_months = round(float(shape_rng.uniform(*AGE_RANGE_MONTHS)), 1)
     controls, features, shown = _individual(shape_rng, sex, age_months)
-    magnification = 1 + 0.02 * float(_bounded_normal(shape_rng, 1)[0])
+    magnification = 1 + 0.02 * float(bounded_normal(shape_rng, 1)[0])
 
     # --- where on the film: the truth follows exactly
-    pose = (trouble * _bounded_normal(trouble_rng, 4)).tolist()
+    pose = (trouble * bounded_normal(trouble_rng, 4)).tolist()
     px_per_mm = min(width / FILM_MM[0], height / FILM_MM[1]) * magnification * math.exp(0.015 * pose[0])
     to_px = _film_to_px(height, width, px_per_mm, math.radians(3.0 * pose[1]), shift_mm=(3.0 * pose[2], 3.0 * pose[3]))
     points = controls[:19] @ to_px[:, :2].T + to_px[:, 2]
 
-    # --- how it looks
-    film = Film(height, width, to_px)
+    # --- how it looks, which takes a hundred times as long
     luck = trouble_rng.random(4).tolist()
     if luck[0] < 0.35 * trouble:
         shown |= {"fillings"}
-    paint(film, controls, features, shown)
-    image = _develop(film, trouble_rng, grain_rng, trouble, luck)
+    draw = partial(
+        develop, controls, features, shown, (height, width), to_px, (trouble_rng, grain_rng), trouble=trouble, luck=luck
+    )
 
     missing = label_rng.random(19) < missing_fraction
     missing[int(label_rng.integers(19))] &= not missing.all()
     points[missing] = np.nan
-    return PhantomSample(image, points, 1 / px_per_mm, sex, age_months, growth_stage(sex, age_months))
+    return PhantomSample(draw, points, 1 / px_per_mm, sex, age_months, growth_stage(sex, age_months))
 
 
 @lru_cache(maxsize=2)  # the jobs of a sweep train on the same
 def draw_phantoms(
     num_images: int, *, seed: int, height: int, width: int, missing_fraction: float = 0.0, trouble: float = 1.0
 ) -> tuple[PhantomSample, ...]:
-    """The first `num_images` radiographs of a collection, see `draw_phantom`; their arrays are not to be written to."""
+    """The first `num_images` radiographs of a collection, see `draw_phantom`; their points are not to be written to."""
     drawn = tuple(
         draw_phantom(seed, index, height=height, width=width, missing_fraction=missing_fraction, trouble=trouble)
         for index in range(num_images)
     )
     for one in drawn:
-        one.image.flags.writeable = one.points.flags.writeable = False
+        one.points.flags.writeable = False
     return drawn
 
 
@@ -154,21 +157,16 @@ def _check(seed: int, index: int, height: int, width: int, missing_fraction: flo
         raise ValueError(f"trouble={trouble} must be a finite number that is not negative")
 
 
-def _bounded_normal(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Normal draws cut at 2.2 standard deviations, so that no landmark leaves the film."""
-    return np.clip(rng.standard_normal(size), -2.2, 2.2)
-
-
 def _individual(
     rng: np.random.Generator, sex: str, age_months: float
 ) -> tuple[np.ndarray, dict[str, float], frozenset[str]]:
     """Control points (len(REFERENCE_MM), 2) mm of one head, the growth of its features, and the parts it has."""
     male = 1.0 if sex == "M" else -1.0
     # Maturity runs from about -1.3 to 1.3. Girls are a year and a half ahead, individuals vary by half a year.
-    body_clock = age_months - 9 * male + 5 * float(_bounded_normal(rng, 1)[0])
+    body_clock = age_months - 9 * male + 5 * float(bounded_normal(rng, 1)[0])
     maturity = 1.3 * math.tanh((body_clock - 140) / 75)
-    spread = _bounded_normal(rng, len(MODES))
-    size, face_height, divergence, vertebra, sinus = _bounded_normal(rng, 5)
+    spread = bounded_normal(rng, len(MODES))
+    size, face_height, divergence, vertebra, sinus = bounded_normal(rng, 5)
 
     names = list(REFERENCE_MM)
     base = np.array(list(REFERENCE_MM.values()), dtype=np.float64)
@@ -190,7 +188,7 @@ def _individual(
         i = names.index(name)
         x, y = base[i] - REFERENCE_MM["articulare"]
         moved[i] += share * angle * np.array([-y, x])
-    moved[:19] += 0.5 * _bounded_normal(rng, 38).reshape(19, 2)
+    moved[:19] += 0.5 * bounded_normal(rng, 38).reshape(19, 2)
 
     features = {
         "vertebra_height": 0.16 * maturity - 0.12 + 0.03 * float(vertebra),
@@ -209,67 +207,3 @@ def _film_to_px(
     )
     centre_px = np.array([(width - 1) / 2, (height - 1) / 2]) + px_per_mm * np.array(shift_mm)
     return np.c_[matrix, centre_px - matrix @ (np.array(FILM_MM) / 2)]
-
-
-def _develop(
-    film: Film, rng: np.random.Generator, grain_rng: np.random.Generator, trouble: float, luck: list[float]
-) -> np.ndarray:
-    """From attenuation to grey values (H, W) uint8: air black, soft tissue grey, bone light, with the film's faults."""
-    height, width = film.attenuation.shape
-    tone = (trouble * _bounded_normal(rng, 8)).tolist()
-    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    # Texture of bone: two octaves of smooth noise, in proportion to the bone that is there.
-    coarse, fine = (grain_rng.standard_normal((n, n), dtype=np.float32) for n in (12, 56))
-    clouds = 0.04 * cv2.resize(coarse, (56, 56), interpolation=cv2.INTER_CUBIC) + 0.032 * fine
-    clouds = cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)
-    attenuation = film.attenuation * (1 + clouds) * math.exp(0.13 * tone[0])
-    light = 1 - cv2.exp(-1.3 * attenuation)
-    light = cv2.pow(np.maximum(light, 0), math.exp(0.16 * tone[1]))
-    contrast = 0.93 * (1 - 0.12 * abs(tone[2]))
-    light = contrast * light + (0.5 - 0.5 * contrast + 0.035 * tone[3])
-    light += 0.05 * tone[4] * x + 0.03 * abs(tone[6]) * x * np.abs(x) + 0.05 * tone[5] * y
-    blur_px = 0.35 * abs(tone[7]) * height / 256
-    if blur_px > 0.2:
-        light = cv2.GaussianBlur(light, (0, 0), blur_px)
-    if luck[1] < 0.3 * trouble:
-        _stamp_marker(light, "R" if luck[1] < 0.15 * trouble else "L", film.px_per_mm, upper=luck[2] < 0.5)
-    if luck[2] < 0.25 * trouble:
-        _stamp_ruler(light, film.px_per_mm)
-    if luck[3] < 0.3 * trouble:
-        _collimate(light, film.px_per_mm, rng)
-    # Grain of the film: density is made of grains, so the dark parts are the restless ones.
-    grain = grain_rng.standard_normal((height, width), dtype=np.float32)
-    light += (0.004 + 0.016 * trouble) * grain * (1.25 - np.clip(light, 0, 1))
-    return cv2.convertScaleAbs(np.maximum(light, 0), alpha=255)
-
-
-def _stamp_marker(light: np.ndarray, letter: str, px_per_mm: float, upper: bool) -> None:
-    """A lead letter in a right corner of `light` (H, W), in place."""
-    height, width = light.shape
-    corner = np.array([width - 17 * px_per_mm, (14 if upper else 222) * height / 240])
-    strokes = corner + px_per_mm * np.array(LETTER_STROKES_MM[letter])
-    cv2.polylines(
-        light, [np.round(16 * strokes).astype(np.int32)], False, 0.95, max(1, round(1.6 * px_per_mm)), shift=4
-    )
-
-
-def _stamp_ruler(light: np.ndarray, px_per_mm: float) -> None:
-    """The nasal rest's steel ruler at the upper right of `light` (H, W), in place: a tick every 5 mm."""
-    height, width = light.shape
-    x = width - 0.09 * width
-    for i in range(9):
-        y = 0.14 * height + 5 * i * px_per_mm
-        start, end = (round(16 * (x - 3 * px_per_mm)), round(16 * y)), (round(16 * x), round(16 * y))
-        cv2.line(light, start, end, 0.85, max(1, round(px_per_mm)), cv2.LINE_8, shift=4)
-    rod = (round(x), 0), (round(x), round(0.14 * height + 42 * px_per_mm))
-    cv2.line(light, *rod, 0.6, max(1, round(2 * px_per_mm)), cv2.LINE_8)
-
-
-def _collimate(light: np.ndarray, px_per_mm: float, rng: np.random.Generator) -> None:
-    """Lead shutters: black borders of up to 6 mm on `light` (H, W), in place."""
-    left, right, top, bottom = (rng.uniform(0, 6, 4) * px_per_mm).astype(int)
-    height, width = light.shape
-    shut = np.ones_like(light)
-    shut[top : height - bottom, left : width - right] = 0
-    light -= (light - 0.02) * cv2.GaussianBlur(shut, (0, 0), 0.5 * px_per_mm)

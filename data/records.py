@@ -12,7 +12,7 @@ import numpy as np
 from data.geometry import WHOLE, Region
 from data.image_files import ImageFiles
 from data.image_rows import read_sizes
-from data.phantom import LANDMARK_NAMES, draw_phantoms
+from data.phantom import LANDMARK_NAMES, PhantomSample, draw_phantoms
 from data.splits import keep_splits, written_or_drawn_splits
 from data.tables import LandmarkTable, check_landmarks_trained, check_points_inside, read_landmark_table
 
@@ -125,7 +125,7 @@ def phantom_records(
     split_seed: int,
     splits_file: Path,
 ) -> LandmarkRecords:
-    """Drawn radiographs, kept in memory: 1 byte per pixel."""
+    """Radiographs, each drawn when it is first read and then kept in memory: 1 byte per pixel."""
     phantoms = draw_phantoms(
         num_images, seed=seed, height=height, width=width, missing_fraction=missing_fraction, trouble=trouble
     )
@@ -147,9 +147,9 @@ def phantom_records(
         sizes=np.tile([width, height], (num_images, 1)),
         pixel_spacing_mm=np.array([phantom.pixel_spacing_mm for phantom in phantoms]),
         splits=splits,
-        read=partial(read_drawn, [phantom.image for phantom in phantoms]),
+        read=partial(read_drawn, phantoms),
     )
 
 
-def read_drawn(images: list[np.ndarray], index: int) -> np.ndarray:
-    return images[index]
+def read_drawn(phantoms: Sequence[PhantomSample], index: int) -> np.ndarray:
+    return phantoms[index].image

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data import phantom, phantom_film
 from data.errors import DataError
 from data.phantom import LANDMARK_NAMES, draw_phantom
 from data.records import LandmarkRecords, csv_records, phantom_records
@@ -134,6 +135,20 @@ def test_phantoms_are_the_drawings_of_their_seed_and_index(tmp_path):
         np.testing.assert_array_equal(records.points[index], drawn.points)
         assert records.pixel_spacing_mm[index] == drawn.pixel_spacing_mm
     np.testing.assert_array_equal(phantoms(tmp_path, split_seed=5).splits, records.splits)
+
+
+def test_a_phantom_is_drawn_once_and_not_before_it_is_read(tmp_path, monkeypatch):
+    drawn = []
+
+    def develop(*head, **look):
+        drawn.append(head)
+        return phantom_film.develop(*head, **look)
+
+    monkeypatch.setattr(phantom, "develop", develop)
+    records = phantoms(tmp_path, seed=77)
+    assert drawn == []
+    assert records.read(3) is records.read(3)
+    assert len(drawn) == 1
 
 
 def test_records_can_be_sent_to_another_process(folder):
