@@ -154,7 +154,7 @@ def phantom_label_records(
     split_seed: int,
     splits_file: Path,
 ) -> LabelRecords:
-    """Radiographs drawn when they are first read, with growth_stage or (numeric) age_months as label; sex is a covariate."""
+    """Radiographs drawn when they are first read, with growth_stage or (numeric) age_months as label, and sex."""
     phantoms = draw_phantoms(num_images, seed=seed, height=height, width=width, trouble=trouble)
     table = phantom_table(phantoms)
     names = [row[0] for row in table.rows]
