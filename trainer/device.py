@@ -39,13 +39,15 @@ class Compute:
 
     def send(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Tensors and lists of tensors; images are laid out as the model is, features of a backbone are already."""
-        sent = {
-            key: [self._sent(item) for item in value] if isinstance(value, list) else self._sent(value)
-            for key, value in batch.items()
-        }
-        if isinstance(sent["image"], Tensor):
-            sent["image"] = sent["image"].to(memory_format=_MEMORY_FORMATS[self.memory_format])
-        return sent
+        if self.device.type != "cpu":
+            batch = {
+                key: [self._sent(item) for item in value] if isinstance(value, list) else self._sent(value)
+                for key, value in batch.items()
+            }
+        image = batch["image"]
+        if isinstance(image, Tensor):
+            batch = batch | {"image": image.to(memory_format=_MEMORY_FORMATS[self.memory_format])}
+        return batch
 
     def _sent(self, value: Tensor) -> Tensor:
         if self.device.type == "mps" and value.dtype == torch.float64:
