@@ -66,20 +66,22 @@ def main() -> None:
     asked, overrides = parser.parse_known_args()
     register_schemas()
     whole: dict[str, list[float]] = {"saving": [], "none": []}
-    shares = []
+    shares: dict[str, list[float]] = {"saving": [], "none": []}
     with tempfile.TemporaryDirectory() as temporary:
         for number in range(asked.rounds):
             for kind, extra in (("saving", ()), ("none", ("checkpoint.every_minutes=1e9",))):
                 folder = Path(temporary) / f"{kind}_{number}"
                 seconds, saving, times = timed_run(folder, *SETTINGS, *overrides, *extra)
                 whole[kind].append(seconds)
-                if kind == "saving":
-                    shares.append(saving / (seconds - saving))
+                shares[kind].append(saving / (seconds - saving))
                 load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
                 print(f"{kind:6} {seconds:7.2f} s, {saving:.3f} s of them in {times} saves; load {load}", flush=True)
     ratio = statistics.median(whole["saving"]) / statistics.median(whole["none"])
-    counted = 1 + statistics.median(shares)
-    print(f"ratio of the medians {ratio:.4f}; of the seconds with what saving took over those without {counted:.4f}")
+    default, at_ends = (statistics.median(shares[kind]) for kind in ("saving", "none"))
+    print(
+        f"ratio of the medians {ratio:.4f}; saving took {default:.2%} of the other seconds, of which {at_ends:.2%} at "
+        f"the ends of phases, which both have"
+    )
 
 
 if __name__ == "__main__":
