@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, faults, other folders, sweeps."""
 
+import gc
 import json
 import os
 import subprocess
@@ -97,6 +98,17 @@ def test_help_alone_answers_before_hydra_is_imported(tmp_path: Path) -> None:
 
 def test_help_shows_own_parts_wherever_their_script_lies() -> None:
     assert "scheduler=mine (/a$b/c.py:1)" in help_text("config", "scheduler=mine (/a$b/c.py:1)")
+
+
+def test_a_run_collects_garbage_but_not_among_what_was_imported(tmp_path: Path) -> None:
+    gc.unfreeze()
+    gc.disable()  # as the command does while it imports
+    try:
+        assert run_main("data=csv", "data.table=missing.csv", folder=tmp_path).code == 3
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.enable()
 
 
 def test_hydra_composes_a_run_once(tmp_path: Path) -> None:

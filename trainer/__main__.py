@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import math
@@ -17,6 +18,9 @@ from trainer.help import asks_for_nothing_else, help_text
 if __name__ == "__main__" and SCRIPT not in os.environ and asks_for_nothing_else(sys.argv[1:]):
     print(help_text("config"))  # before Hydra is imported, which takes longer than all else of it
     sys.exit()
+
+if __name__ == "__main__":
+    gc.disable()  # until training: what is imported stays, and to look for garbage in it takes a fifth of the time
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -168,6 +172,9 @@ def _train(composed: DictConfig, run_dir: RunDir, overrides: list[str], request:
         check_config_of_several(config, launch)
     from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
 
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     if launch is None:
         return train(config, run_dir, composed, overrides, request, begun=begun)
     from trainer.distributed.ranks import joined
