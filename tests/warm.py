@@ -1,5 +1,6 @@
 """Imported by the server that the processes of commands are forked from: what each of them would import and set up."""
 
+# ruff: noqa: F401
 import gc
 
 import hydra
@@ -9,7 +10,7 @@ import models.landmarks
 import trainer.__main__
 import trainer.tasks.landmark_tables
 import trainer.tasks.landmarks
-import trainer.train  # noqa: F401
+import trainer.train
 
 # The parser of overrides builds its tables, and Hydra finds its plugins, the first time.
 with hydra.initialize_config_module("conf", version_base="1.3"):
