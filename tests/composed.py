@@ -19,19 +19,19 @@ from omegaconf import DictConfig
 _BASES: dict[tuple[Any, ...], tuple[DictConfig, list[Any]]] = {}
 
 
-def compose_by_hydra(*overrides: str) -> DictConfig:
+def compose_by_hydra(*overrides: str, config: str = "config") -> DictConfig:
     with hydra.initialize_config_module("conf", version_base="1.3"):
-        return hydra.compose("config", overrides=list(overrides))
+        return hydra.compose(config, overrides=list(overrides))
 
 
-def compose(*overrides: str) -> DictConfig:
+def compose(*overrides: str, config: str = "config") -> DictConfig:
     """What Hydra composes; a set of choices is composed once, and values are laid over a copy of it by Hydra's code."""
     with suppress(Exception):  # what is wrong is told by Hydra itself
-        return compose_quickly(*overrides)
-    return compose_by_hydra(*overrides)
+        return compose_quickly(*overrides, config=config)
+    return compose_by_hydra(*overrides, config=config)
 
 
-def compose_quickly(*overrides: str) -> DictConfig:
+def compose_quickly(*overrides: str, config: str = "config") -> DictConfig:
     """The same, but raising whatever comes up for an override that needs more than this.
 
     Raises:
@@ -46,9 +46,9 @@ def compose_quickly(*overrides: str) -> DictConfig:
             values.append(override)
         else:
             raise ValueError(f"{text} is left to Hydra")
-    config = copy.deepcopy(_base(*choices))
-    ConfigLoaderImpl._apply_overrides_to_config(values, config)
-    return config
+    composed = copy.deepcopy(_base(config, *choices))
+    ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+    return composed
 
 
 @cache
@@ -81,11 +81,11 @@ def _loader() -> ConfigLoaderImpl:
     return ConfigLoaderImpl(create_config_search_path("pkg://conf"))
 
 
-def _base(*choices: str) -> DictConfig:
+def _base(config: str, *choices: str) -> DictConfig:
     stored = list(_stored(ConfigStore.instance().repo))  # which parts of one's own add to
-    key = (choices, *((name, id(node)) for name, node in stored))
+    key = (config, choices, *((name, id(node)) for name, node in stored))
     if key not in _BASES:
-        _BASES[key] = (compose_by_hydra(*choices), stored)  # kept, so that no other node gets its id
+        _BASES[key] = (compose_by_hydra(*choices, config=config), stored)  # kept, so that no other node gets its id
     return _BASES[key][0]
 
 

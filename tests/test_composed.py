@@ -8,6 +8,8 @@ from composed import compose, compose_by_hydra, compose_quickly
 from conftest import TINY
 from omegaconf import DictConfig, ListConfig
 
+from trainer.inspection.settings import register_check_schema
+
 
 def described(config: Any, path: str = "") -> Iterator[tuple[Any, ...]]:
     """Each node with its place, kind, raw value, declared type and flags."""
@@ -39,6 +41,13 @@ def test_values_and_choices_give_the_config_that_hydra_gives(overrides: list[str
     assert by_hydra == list(described(compose_quickly(*overrides)))
     compose_quickly(*overrides).seed = 99  # a config is its owner's
     assert by_hydra == list(described(compose_quickly(*overrides)))
+
+
+def test_another_config_is_composed_as_by_hydra() -> None:
+    register_check_schema()
+    overrides = ["task=classification", "check.tiles=0", "data.workers=0"]
+    by_hydra = list(described(compose_by_hydra(*overrides, config="check")))
+    assert by_hydra == list(described(compose_quickly(*overrides, config="check")))
 
 
 @pytest.mark.parametrize(
