@@ -98,7 +98,7 @@ def finished_sweep(path: Path) -> None:
         shutil.copytree(first, path)
         return
     settings = [*(text for text in TINY if not text.startswith(("phases", "scheduler"))), "phases=finetune_only"]
-    settings += ["phases.finetune.epochs=1", "seed=1,2", f"hydra.sweep.dir={path}"]
+    settings += ["max_steps=2", "phases.finetune.epochs=1", "seed=1,2", f"hydra.sweep.dir={path}"]
     ended = run_main("-m", *settings, folder=path.parents[2])
     assert ended.code == 0, ended.err
 

@@ -17,6 +17,7 @@ import hydra
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import compose
 from faults import Ended, run_main
 from omegaconf import OmegaConf
 from PIL import Image
@@ -54,11 +55,14 @@ class Checked:
         return "; ".join(f"{place['image']} {place['detail']}" for place in self.found[kind]["places"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _known() -> None:
+    register_check_schema()
+
+
 @cache
 def config_for(*overrides: str) -> tuple[TrainConfig, CheckConfig]:
-    register_check_schema()
-    with hydra.initialize_config_module("conf", version_base="1.3"):
-        composed = hydra.compose("check", overrides=[*INPUT, *overrides])
+    composed = compose(*INPUT, *overrides, config="check")
     settings = OmegaConf.to_object(composed.check)
     assert isinstance(settings, CheckConfig)
     return to_train_config(OmegaConf.masked_copy(composed, [key for key in composed if key != "check"])), settings

@@ -136,9 +136,15 @@ def test_the_mode_of_hydra_is_still_taken_from_the_command_line(tmp_path: Path) 
     assert ended.stderr.startswith("error: seed=-1 must lie in 0 to ")  # not that the value is ambiguous
 
 
-def test_a_run_without_range_test_does_not_import_what_only_that_needs(tmp_path: Path) -> None:
-    program = "import sys, trainer.train, trainer.config.tasks; print('scipy.signal' in sys.modules)"
-    told = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+def test_a_run_does_not_import_what_only_range_tests_or_several_processes_need(tmp_path: Path) -> None:
+    """Without WORLD_SIZE, of the modules for several processes only the one that looks for it is read."""
+    program = (
+        "import sys, trainer.__main__, trainer.train, trainer.config.tasks; print('scipy.signal' in sys.modules, "
+        "[name for name in sys.modules if name.startswith('trainer.distributed.')])"
     )
-    assert told.stdout.strip() == "False"
+    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK")}
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert told.stdout.strip() == "False ['trainer.distributed.launch']"

@@ -94,13 +94,11 @@ def process_of_rank(rank: int, torchrun: int) -> int:
     raise AssertionError(f"torchrun has no process of rank {rank}")
 
 
-def send_after(updates: int, number: int, process: Process, run_dir: RunDir) -> int:
-    """Send a signal to the second process once the history has so many rows; the id of that process."""
+def wait_for_updates(count: int, process: Process | Command, run_dir: RunDir) -> None:
+    """Until the history has more rows than `count`."""
     while process.poll() is None:
-        if run_dir.lr_history.exists() and run_dir.lr_history.read_bytes().count(b"\n") > updates:
-            pid = process_of_rank(1, process.pid)
-            os.kill(pid, number)
-            return pid
+        if run_dir.lr_history.exists() and run_dir.lr_history.read_bytes().count(b"\n") > count:
+            return
         time.sleep(0.002)
     raise AssertionError(f"it ended before: {process.communicate()}")
 
@@ -126,13 +124,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return RunDir(path)
 
 
-def run_ranks(*arguments: str, folder: Path) -> tuple[int, str, str]:
-    """What torchrun makes of a command that goes well, without the seconds in which its processes import torch: exit
-    code, output and errors of all processes, one after the other."""
+def start_ranks(*arguments: str, folder: Path) -> list[Command]:
+    """What torchrun makes of a command, without the seconds in which its processes import torch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [
+    return [
         Command(
             *arguments,
             folder=folder,
@@ -140,6 +137,10 @@ def run_ranks(*arguments: str, folder: Path) -> tuple[int, str, str]:
         )
         for rank in range(2)
     ]
+
+
+def ended_ranks(ranks: list[Command]) -> tuple[int, str, str]:
+    """Exit code, output and errors of all processes, one after the other."""
     told = [rank.communicate() for rank in ranks]
     codes = [rank.returncode or 0 for rank in ranks]
     return max(codes, key=abs), "".join(out for out, _ in told), "".join(err for _, err in told)
@@ -149,7 +150,7 @@ def run_ranks(*arguments: str, folder: Path) -> tuple[int, str, str]:
 def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, str, str]:
     """A run by two processes that nothing stopped, and what they said."""
     folder = tmp_path_factory.mktemp("together")
-    code, out, err = run_ranks(*SETTINGS, "hydra.run.dir=run", folder=folder)
+    code, out, err = ended_ranks(start_ranks(*SETTINGS, "hydra.run.dir=run", folder=folder))
     assert code == 0, err
     return RunDir(folder / "run"), out, err
 
@@ -159,7 +160,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, int, str, 
     """A run whose second process was killed; its id, and what the first one said."""
     folder = tmp_path_factory.mktemp("killed")
     process, run_dir = start(*SETTINGS, "hydra.run.dir=run", folder=folder), RunDir(folder / "run")
-    pid = send_after(FROZEN_UPDATES, signal.SIGKILL, process, run_dir)
+    wait_for_updates(FROZEN_UPDATES, process, run_dir)
+    pid = process_of_rank(1, process.pid)
+    os.kill(pid, signal.SIGKILL)
     code, _, err = ended(process)
     assert code != 0
     return run_dir, pid, err, (run_dir.path / "train.log").read_text(encoding="utf-8")
@@ -210,15 +213,21 @@ def test_two_processes_stop_at_one_update_and_go_on_bit_for_bit(
 ) -> None:
     run_dir = RunDir(tmp_path / "run")
     shutil.copytree(killed[0].path, run_dir.path)
-    process = start(f"resume={run_dir.path}", folder=tmp_path)
-    send_after(FROZEN_UPDATES + 1, signal.SIGTERM, process, run_dir)
-    _, _, err = ended(process)
+    ranks = start_ranks(f"resume={run_dir.path}", folder=tmp_path)
+    wait_for_updates(FROZEN_UPDATES + 1, ranks[1], run_dir)
+    ranks[1].send_signal(signal.SIGTERM)
+    while all(rank.poll() is None for rank in ranks):
+        time.sleep(0.002)
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(signal.SIGTERM)  # as torchrun does once one of its processes has ended
+    _, _, err = ended_ranks(ranks)
     command = f"torchrun --nproc-per-node=2 -m trainer resume={run_dir.path}"
     assert err.count(f"stopped by SIGTERM; go on with: {command}") == 1, err
     assert "error:" not in err
     assert "saved after update" in (run_dir.path / "train.log").read_text(encoding="utf-8")
     assert len(pd.read_csv(run_dir.lr_history)) < ALL_UPDATES
-    code, _, err = run_ranks(f"resume={run_dir.path}", folder=tmp_path)
+    code, _, err = ended_ranks(start_ranks(f"resume={run_dir.path}", folder=tmp_path))
     assert code == 0, err
     assert differences(run_dir, together[0]) == []
 
@@ -322,20 +331,3 @@ def test_a_process_stops_when_another_one_was_asked_to(others: int) -> None:
     with pytest.raises(Stopped) as stopped:
         request.check()
     assert (stopped.value.exit_code, stopped.value.at_once) == (128 + others, False)
-
-
-def test_one_process_needs_nothing_of_torchs_distributed_part_of_ours() -> None:
-    """Without WORLD_SIZE the modules for several processes stay unread, but for the one that looks for it."""
-    program = (
-        "import sys, trainer.__main__, trainer.train; "
-        "print([name for name in sys.modules if name.startswith('trainer.distributed.')])"
-    )
-    environment = {name: value for name, value in os.environ.items() if name not in TORCHRUN}
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stdout.strip() == "['trainer.distributed.launch']"

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 import torch
+from conftest import compose
 from documented import PAGES, ROOT, Documented, blocks, commands_in, is_python
 from documented_world import RUN, build_world
 from faults import Ended, run_main
@@ -32,13 +33,16 @@ STANDS_FOR = {
     "hydra.run.dir=$run": "hydra.run.dir=runs/7",
     "model.weights=hub": "model.weights=none",  # a download
     "model.backbone=resnet50": "model.backbone=test_resnet",  # the same kind, but large
+    "model.backbone=resnet18": "model.backbone=test_resnet",
     "seed=1,2,3,4,5": "seed=1",  # how many seeds there are is no part of what a command means
     "seed=1,2,3": "seed=1",
-    "scheduler=clr,onecycle,constant": "scheduler=clr,constant",  # nor how many schedules
+    "scheduler=clr,onecycle,constant": "scheduler=onecycle",  # nor how many schedules
+    "precision=fp32,bf16": "precision=bf16",
+    "range_test.repeats=3": "range_test.repeats=2",
 }
-# Such a command is composed, with every key and choice, and not run: launchers, and the recipe clr_vs_fixed, a sweep of
-# nine runs. Both have tests of their own.
-COMPOSED = re.compile(r"hydra/launcher=|clr_vs_fixed")
+# Such a command is composed, with every key and choice, and not run: launchers, trackers, and the recipe clr_vs_fixed,
+# a sweep of nine runs. All have tests of their own.
+COMPOSED = re.compile(r"hydra/launcher=|tracker=(wandb|mlflow|tensorboard)|clr_vs_fixed")
 # Commands whose meaning needs another budget of updates than the others, with what they are given.
 LONGER = {"snapshots=true": "max_steps=32", "experiment=ceph_long": "max_steps=64"}
 # Pages whose commands another test runs, for more than their exit codes; here they are composed.
@@ -119,8 +123,7 @@ def typed(command: Documented) -> list[str]:
             text = text.replace(what, stands)
         if text != "...":
             arguments.append(text)
-    if command.program == "trainer.evaluate":
-        arguments.append("pictures=false")
+    arguments += {"trainer.evaluate": ["pictures=false"], "trainer.predict": ["overlays=1"]}.get(command.program, [])
     if command.program not in OF_A_RUN or any(text.startswith("resume=") for text in arguments):
         return arguments
     minutes = ["minutes=0.001"] if command.program == "trainer.tune" else []
@@ -145,10 +148,12 @@ def small(arguments: list[str]) -> Iterator[str]:
 def composed(arguments: list[str]) -> DictConfig:
     """The config of a command, also of one that sweeps; a key or a choice that is not there raises."""
     several = "-m" in arguments or "--multirun" in arguments
+    if not several:
+        return compose(*arguments)
     return ConfigLoaderImpl(create_config_search_path("pkg://conf")).load_configuration(
         "config",
         [text for text in arguments if not text.startswith("-")],
-        run_mode=RunMode.MULTIRUN if several else RunMode.RUN,
+        run_mode=RunMode.MULTIRUN,
         from_shell=False,
     )
 

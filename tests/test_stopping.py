@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from commands import Command
 from conftest import TINY, start_command
 from stopped_runs import start_or_resume
 
@@ -25,7 +26,7 @@ STOPS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 SMALL = (*TINY, "pictures=false")
 
 
-def wait_until(process: "subprocess.Popen[str]", seen: Callable[[], bool]) -> None:
+def wait_until(process: Command, seen: Callable[[], bool]) -> None:
     while not seen():
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
@@ -102,15 +103,7 @@ def test_a_stop_while_torch_is_imported_leaves_no_run_directory(tmp_path: Path) 
 
 def test_a_stop_of_the_whole_process_group_with_workers_is_survived(tiny_run: RunDir, tmp_path: Path) -> None:
     """As a cluster sends it: to the workers too."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *SMALL, "data.workers=2"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+    process = start_command(*SMALL, "data.workers=2", folder=tmp_path)  # in a session of its own
     wait_until(process, has_made_updates(tmp_path, 4))
     os.killpg(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=300)

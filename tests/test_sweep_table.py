@@ -7,11 +7,12 @@ from pathlib import Path
 import hydra
 import pandas as pd
 import pytest
+from conftest import compose
 from documented import blocks, commands_in
 from faults import run_main
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.config.store import register_schemas, to_train_config
+from trainer.config.store import to_train_config
 from trainer.grid_sweeper import register_sweeper
 from trainer.output_dirs import register_output_dirs
 from trainer.run_dir import RunDir
@@ -111,7 +112,6 @@ def test_jobs_that_end_at_once_in_processes_of_their_own_lose_no_row(tmp_path: P
 
 def master(*overrides: str) -> DictConfig:
     """The config of a sweep as its sweeper sees it."""
-    register_schemas()
     register_output_dirs()
     register_sweeper()
     with hydra.initialize_config_module("conf", version_base="1.3"):
@@ -123,11 +123,7 @@ def configs_of(*typed: str) -> list[DictConfig]:
     sweep = master(*typed)
     settings = checked_settings(OmegaConf.to_container(sweep.hydra.sweeper.settings, resolve=True))
     assert sweep.hydra.sweeper.params.seed == "1,2,3"
-    composed = []
-    for overrides in with_settings(settings, [["seed=1", *typed]], sweep):
-        with hydra.initialize_config_module("conf", version_base="1.3"):
-            composed.append(hydra.compose("config", overrides=overrides))
-    return composed
+    return [compose(*overrides) for overrides in with_settings(settings, [["seed=1", *typed]], sweep)]
 
 
 def rates(config: DictConfig) -> list[tuple[float, ...]]:
