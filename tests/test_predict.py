@@ -108,6 +108,7 @@ MISTAKES = {
     "overlays that are no number": ["run=RUN", "images=x", "overlays=some"],
     "predict on a device that is none": ["run=RUN", "images=x", "device=gpu"],
     "predict with a key that is none": ["run=RUN", "image=x"],
+    "predict with a key of a run": ["run=RUN", "images=x", "pictures=false"],
     "covariates that nobody tells": ["run=CLASSES", "images=IMAGES"],
     "a table of images without the covariates": ["run=CLASSES", "images=few.csv"],
     "predictions into a folder of other files": ["run=RUN", "images=IMAGES", "out=RUN"],
