@@ -39,7 +39,7 @@ SETTINGS = (FIRST, (68, 256, 208), (200, 256, 208), (19, 128, 104), (19, 512, 41
 
 
 def write_table(folder: Path, landmarks: int) -> Path:
-    """Drawn X-rays with their 19 points and, up to `landmarks`, points between two of them."""
+    """Drawn X-rays with their 19 points and, up to `landmarks` (19 or more), points between two of them."""
     rng = np.random.default_rng(0)
     between = rng.integers(19, size=(2, landmarks - 19))
     rows = []
@@ -66,7 +66,8 @@ class Bench:
         self.batch = first_batch(self.phase, data)
         freeze(model, self.phase)
         self.state.optimizer = config.phases.finetune.optimizer.build(self.state.backbone, self.state.head)
-        self.update(), self.evaluation()
+        self.update()
+        self.evaluation()
 
     def update(self) -> float:
         """Seconds of an update."""

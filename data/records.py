@@ -125,7 +125,7 @@ def phantom_records(
     split_seed: int,
     splits_file: Path,
 ) -> LandmarkRecords:
-    """Radiographs, each drawn when it is first read and then kept in memory: 1 byte per pixel."""
+    """Radiographs, each drawn when it is first read and kept by the process that read it: 1 byte per pixel."""
     phantoms = draw_phantoms(
         num_images, seed=seed, height=height, width=width, missing_fraction=missing_fraction, trouble=trouble
     )

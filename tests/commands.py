@@ -16,7 +16,7 @@ from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PROGRAMS = {"trainer": "trainer.__main__"}
-CONTEXT.set_forkserver_preload(["tests.warm"])
+CONTEXT.set_forkserver_preload(["trainer.__main__", "trainer.train", "data.augmentation", "tests.warm"])
 
 
 class Command:

@@ -16,12 +16,30 @@ from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 from trainer.help import help_text
+from trainer.importing import collecting_no_garbage
 
 CONF = Path(__file__).parents[1] / "conf"
 TELL_TORCH = """
 import atexit, runpy, sys
 HEAVY = {"torch", "timm", "numpy", "pandas", "cv2"}
 atexit.register(lambda: print("heavy:", sorted(HEAVY & set(sys.modules)), file=sys.stderr))
+sys.argv = ["trainer", *sys.argv[1:]]
+runpy.run_module("trainer", run_name="__main__", alter_sys=True)
+"""
+
+TELL_GARBAGE = """
+import atexit, gc, runpy, sys
+seen = []
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "hydra":
+            seen.append(gc.isenabled())
+
+sys.meta_path.insert(0, Finder)
+atexit.register(
+    lambda: print(f"collects while hydra is imported: {seen[0]}, in the end: {gc.isenabled()}", file=sys.stderr)
+)
 sys.argv = ["trainer", *sys.argv[1:]]
 runpy.run_module("trainer", run_name="__main__", alter_sys=True)
 """
@@ -100,13 +118,24 @@ def test_help_shows_own_parts_wherever_their_script_lies() -> None:
     assert "scheduler=mine (/a$b/c.py:1)" in help_text("config", "scheduler=mine (/a$b/c.py:1)")
 
 
-def test_a_run_collects_garbage_but_not_among_what_was_imported(tmp_path: Path) -> None:
-    gc.unfreeze()
-    gc.disable()  # as the command does while it imports
+def test_garbage_is_collected_again_once_the_command_is_imported(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", TELL_GARBAGE, "--cfg", "job"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert told.stderr.strip() == "collects while hydra is imported: False, in the end: True"
+
+
+def test_imports_of_a_run_collect_no_garbage_and_change_nothing_else() -> None:
+    assert gc.isenabled()
+    with collecting_no_garbage():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
     try:
-        assert run_main("data=csv", "data.table=missing.csv", folder=tmp_path).code == 3
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > 10_000
+        with collecting_no_garbage():
+            pass
+        assert not gc.isenabled()
     finally:
         gc.enable()
 

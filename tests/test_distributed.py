@@ -94,7 +94,7 @@ def process_of_rank(rank: int, torchrun: int) -> int:
     raise AssertionError(f"torchrun has no process of rank {rank}")
 
 
-def wait_for_updates(count: int, process: Process | Command, run_dir: RunDir) -> None:
+def wait_for_updates(count: int, process: Process, run_dir: RunDir) -> None:
     """Until the history has more rows than `count`."""
     while process.poll() is None:
         if run_dir.lr_history.exists() and run_dir.lr_history.read_bytes().count(b"\n") > count:
@@ -213,15 +213,10 @@ def test_two_processes_stop_at_one_update_and_go_on_bit_for_bit(
 ) -> None:
     run_dir = RunDir(tmp_path / "run")
     shutil.copytree(killed[0].path, run_dir.path)
-    ranks = start_ranks(f"resume={run_dir.path}", folder=tmp_path)
-    wait_for_updates(FROZEN_UPDATES + 1, ranks[1], run_dir)
-    ranks[1].send_signal(signal.SIGTERM)
-    while all(rank.poll() is None for rank in ranks):
-        time.sleep(0.002)
-    for rank in ranks:
-        if rank.poll() is None:
-            rank.send_signal(signal.SIGTERM)  # as torchrun does once one of its processes has ended
-    _, _, err = ended_ranks(ranks)
+    process = start(f"resume={run_dir.path}", folder=tmp_path)
+    wait_for_updates(FROZEN_UPDATES + 1, process, run_dir)
+    os.kill(process_of_rank(1, process.pid), signal.SIGTERM)
+    _, _, err = ended(process)
     command = f"torchrun --nproc-per-node=2 -m trainer resume={run_dir.path}"
     assert err.count(f"stopped by SIGTERM; go on with: {command}") == 1, err
     assert "error:" not in err

@@ -94,6 +94,7 @@ def features_of(data: RunData, model: nn.Module, *, views: int, first_epoch: int
 @pytest.mark.parametrize(
     ("tiny", "overrides"),
     [
+        (TINY, ()),
         (TINY, ("model.decoder=unet", "model.refinement=true", "model.dropout=0.3", "ema_decay=0.9")),
         (TINY[:2] + TINY[3:], ("model=coordinates", "model.refinement=true", "precision=bf16")),
         (TINY_LABELS, LABELS),

@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_leaves_at_once_with_the_checkpoint_whole(tiny_run: RunD
 
 def test_a_stop_while_torch_is_imported_leaves_no_run_directory(tmp_path: Path) -> None:
     process = start_command(*SMALL, folder=tmp_path)
-    wait_until(process, lambda: any(tmp_path.glob("outputs/*/*/.lock")))
+    wait_until(process, lambda: any(lock.read_text() for lock in tmp_path.glob("outputs/*/*/.lock")))
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 143, err

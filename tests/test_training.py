@@ -331,10 +331,10 @@ def test_minutes_that_are_used_up_before_training_are_refused(tmp_path: Path) ->
 
 
 def test_a_budget_of_minutes_fits_updates_into_what_is_left(tmp_path: Path) -> None:
-    """Far more epochs than a tenth of a minute holds."""
-    run_in_process(tmp_path / "run", "max_minutes=0.1", "phases.frozen.epochs=5000", "phases.finetune.epochs=5000")
+    """Far more epochs than a quarter of a minute holds."""
+    run_in_process(tmp_path / "run", "max_minutes=0.25", "phases.frozen.epochs=5000", "phases.finetune.epochs=5000")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["seconds"] < 20
+    assert results["seconds"] < 30
     history = pd.read_csv(tmp_path / "run" / "lr_history.csv")
     assert len(history) < 30000
     assert history["lr_head"].iloc[0] == 1e-4

@@ -20,7 +20,7 @@ if __name__ == "__main__" and SCRIPT not in os.environ and asks_for_nothing_else
     sys.exit()
 
 if __name__ == "__main__":
-    gc.disable()  # until training: what is imported stays, and to look for garbage in it takes a fifth of the time
+    gc.disable()  # while it imports, see importing.py
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -43,6 +43,7 @@ from trainer.distributed.launch import (
 from trainer.exit_codes import FAULTS, TRAINING_FAULTS, exit_code
 from trainer.fault_message import fault_message
 from trainer.grid_sweeper import register_sweeper
+from trainer.importing import collecting_no_garbage
 from trainer.launched_job import forget_plugin_configs
 from trainer.output_dirs import register_output_dirs
 from trainer.own_script import load_parts
@@ -170,11 +171,9 @@ def _train(composed: DictConfig, run_dir: RunDir, overrides: list[str], request:
     launch = launched()
     if launch is not None:
         check_config_of_several(config, launch)
-    from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
+    with collecting_no_garbage():
+        from trainer.train import train  # imports torch, which --help and a wrong key must not wait for
 
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
     if launch is None:
         return train(config, run_dir, composed, overrides, request, begun=begun)
     from trainer.distributed.ranks import joined
@@ -255,4 +254,5 @@ def fail(error: Exception, message: str | None = None, run_dir: RunDir | None = 
 
 
 if __name__ == "__main__":
+    gc.enable()
     main()

@@ -14,6 +14,8 @@ from trainer.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 
+OF_ANOTHER = (BlockingIOError, PermissionError)  # a lock that another process has
+
 
 class RunInUseError(ValueError):
     """Another process trains in the run directory."""
@@ -30,34 +32,38 @@ def locked(run_dir: RunDir) -> Iterator[None]:
     """
     run_dir.path.mkdir(parents=True, exist_ok=True)
     was_empty = not any(path != run_dir.lock for path in run_dir.path.iterdir())
-    try:
-        with run_dir.lock.open("a+", encoding="utf-8") as file:
-            if not _take(file, run_dir):
+    with run_dir.lock.open("a+", encoding="utf-8") as file:
+        refused = False
+        try:
+            fault = _take(file)
+            refused = isinstance(fault, OF_ANOTHER)
+            if refused:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise RunInUseError(f"{run_dir.path} is in use by {holder}; wait until it ends, or stop it")
+            if fault is not None:
+                log.warning(
+                    "%s can't be locked here (%s): let no two processes train in it", run_dir.path, fault.strerror
+                )
             with suppress(OSError):  # a full disk: who holds the lock is told, but is not what locks
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {platform.node()}\n")
                 file.flush()
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    file.truncate(0)
-    finally:
-        if was_empty and not run_dir.config.exists():  # also where a stop came before the lock was taken
-            with run_dir.lock.open("a+", encoding="utf-8") as file:
-                if _take(file, run_dir):
+            yield
+        finally:
+            # A stop may have come before the lock was taken; to take it again changes nothing.
+            if not refused and not isinstance(_take(file), OF_ANOTHER):
+                if was_empty and not run_dir.config.exists():
                     run_dir.remove()
+                else:
+                    with suppress(OSError):
+                        file.truncate(0)
 
 
-def _take(file: TextIO, run_dir: RunDir) -> bool:
-    """Lock the file, which may be this process's already; False where another process has."""
+def _take(file: TextIO) -> OSError | None:
+    """Lock the file, which may be this process's already; what stands against it."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
     except OSError as error:
-        log.warning("%s can't be locked here (%s): let no two processes train in it", run_dir.path, error.strerror)
-    return True
+        return error
+    return None
