@@ -18,7 +18,7 @@ from trainer.config.store import read_config, to_train_config
 from trainer.fault_message import fault_message
 
 # Raising this by the environment gives a longer search: CONFIG_FUZZ=20000.
-CASES = int(os.environ.get("CONFIG_FUZZ", "200"))
+CASES = int(os.environ.get("CONFIG_FUZZ", "300"))
 COMPOSED = FILES = CASES // 10  # of them: composing takes long
 SETTINGS = {"derandomize": True, "deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
