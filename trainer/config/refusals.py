@@ -55,14 +55,12 @@ def refusal(error: OmegaConfBaseException, *, given: str | None = None, below: s
 def _unknown(error: OmegaConfBaseException, key: str) -> str:
     parent = key.rpartition(".")[0]
     own = [field.name for field in fields(error.object_type)] if is_dataclass(error.object_type) else []
-    near, owners = nearest_keys(key, own), choices_with(key)
-    whole = "a run"
-    if own and not parent and "task" not in own:  # the keys of another command, which knows none of a run's
-        near, owners = [name for name in near if name in own], []
-        whole = "this command"
+    of_run = bool(parent) or not own or "task" in own  # else of another command, which knows none of a run's keys
+    near = [name for name in nearest_keys(key, own) if of_run or name in own]
+    owners = choices_with(key) if of_run else []
     told = f"{key} is not a key"
     if own:
-        told += f" of {parent or whole}; its keys: {', '.join(own)}"
+        told += f" of {parent or ('a run' if of_run else 'this command')}; its keys: {', '.join(own)}"
     if owners:
         told += f"; it is one of {' and '.join(owners)}"
     elif near:
