@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from models.grouped import GroupedGradientsInFloat32
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,10 +27,14 @@ class Compute:
     precision: str  # fp32, bf16, fp16
     memory_format: str  # of images and weights: channels_last, contiguous
 
-    def autocast(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
         if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=_AUTOCAST_TYPES[self.precision])
+            yield
+            return
+        grouped = GroupedGradientsInFloat32() if self.device.type == "cpu" else nullcontext()
+        with torch.autocast(self.device.type, dtype=_AUTOCAST_TYPES[self.precision]), grouped:
+            yield
 
     def grad_scaler(self) -> torch.amp.GradScaler:
         """Scales losses under fp16, whose gradients would underflow; does nothing otherwise."""
