@@ -10,10 +10,11 @@ import pytest
 from conftest import TINY
 from faults import run_main
 from stopped_runs import StopAt, start_or_resume
+from test_planning import a_record
 
 from benchmarks.killed_runs import differences
 from data.atomic import HALF_WRITTEN
-from trainer.history import CsvLog
+from trainer.history import CsvLog, LRHistory
 from trainer.run_dir import RunDir
 
 SMALL = (*TINY, "pictures=false")
@@ -58,3 +59,13 @@ def test_a_row_that_does_not_fit_is_told_and_cut_off_when_the_log_goes_on(tmp_pa
     again.append({"iteration": 1, "loss": 2.5})
     again.close()
     assert list(csv.reader(path.open())) == [["iteration", "loss"], ["0", "1.5"], ["1", "2.5"]]
+
+
+def test_a_row_that_the_disk_refuses_is_not_offered_again(tmp_path: Path) -> None:
+    history = LRHistory(tmp_path / "lr_history.csv", keep_rows=0)
+    history.sync()
+    history.append(a_record(0), phase="finetune", epoch=1)
+    with no_file_above(8), pytest.raises(OSError, match=r"File too large: .*lr_history\.csv"):
+        history.give()
+    history.close()
+    assert (tmp_path / "lr_history.csv").read_text().splitlines()[1:] == []

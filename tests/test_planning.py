@@ -9,7 +9,8 @@ from torch import nn
 
 from data.atomic import written_atomically
 from trainer.config.phases import AdamConfig, OptimizerConfig, SgdConfig
-from trainer.history import CsvLog
+from trainer.history import CsvLog, LRHistory
+from trainer.loop import StepRecord
 from trainer.optimizers import gradient_norm, momentum_of, set_rates
 from trainer.planning import cut_to_seconds, cut_to_steps
 from trainer.selection import epochs_since_best, is_better
@@ -128,3 +129,41 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
     with pytest.raises(OSError, match="disk full"):
         fail()
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("kept.txt", "old")]
+
+
+def a_record(iteration: int) -> StepRecord:
+    return StepRecord(
+        iteration=iteration,
+        phase_step=iteration,
+        cycle=0,
+        rates={"head": 1e-3},
+        momentum=0.9,
+        loss=0.5,
+        grad_norm=1.0,
+        skipped=False,
+        faulty=False,
+        indices=[0],
+    )
+
+
+def test_rows_of_quick_updates_are_seen_when_the_block_ends_also_by_a_fault_and_kept_by_a_sync(tmp_path: Path) -> None:
+    path = tmp_path / "lr_history.csv"
+    history = LRHistory(path, keep_rows=0)
+
+    def rows() -> list[str]:
+        return [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
+
+    def updates_and_a_fault() -> None:
+        for iteration in range(3):
+            history.append(a_record(iteration), phase="finetune", epoch=1)
+        raise ValueError("a fault")
+
+    with pytest.raises(ValueError, match="a fault"), history.shown():
+        updates_and_a_fault()
+    assert rows() == ["0", "1", "2"]
+    history.append(a_record(3), phase="finetune", epoch=1)
+    history.sync()
+    assert rows() == ["0", "1", "2", "3"]
+    history.append(a_record(4), phase="finetune", epoch=1)
+    history.close()
+    assert rows() == ["0", "1", "2", "3", "4"]

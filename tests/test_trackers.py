@@ -77,10 +77,13 @@ class StopAfterUpdate8(StopRequest):
 
     def __init__(self, run_dir: RunDir) -> None:
         super().__init__()
-        self._file = run_dir.lr_history
+        self._metrics = run_dir.metrics
+        self._left = 2
 
     def check(self) -> None:
-        if self._file.read_bytes().count(b"\n") == 1 + 8:
+        if self._metrics.exists() and [row["iteration"] for row in csv.DictReader(self._metrics.open())][-1:] == ["6"]:
+            self._left -= 1
+        if self._left == 0:
             raise Stopped(signal.SIGTERM, at_once=False)
 
 

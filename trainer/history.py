@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ LR_COLUMNS = (
     "iteration", "epoch", "phase", "phase_step", "cycle", *(f"lr_{group}" for group in GROUPS), "momentum", "loss",
     "grad_norm", "skipped",
 )  # fmt: skip
+SECONDS_HELD = 0.1  # that a row of an update may wait for others, which are given to the system with it
 METRIC_COLUMNS = ("epoch", "phase", "phase_epoch", "iteration", "train_loss", "seconds")
 
 
@@ -82,26 +86,56 @@ class Logs:
 
 
 class LRHistory:
-    """lr_history.csv: the learning rates that each update really used."""
+    """lr_history.csv: the learning rates that each update really used.
+
+    Rows of updates that follow each other quickly are given to the system together: a call for each would take longer
+    than all else that a small model's update costs beyond itself. A process that is killed loses a tenth of a second.
+    """
 
     def __init__(self, path: Path, keep_rows: int) -> None:
         self._log = CsvLog(path, LR_COLUMNS, keep_rows)
+        self._held: list[str] = []
+        self._given_at = time.perf_counter()
 
     def append(self, record: StepRecord, *, phase: str, epoch: int) -> None:
-        """`epoch` counts from 1 over the run. A group that the phase does not train has an empty rate."""
+        """`epoch` counts from 1 over the run. A group that the phase does not train has an empty rate.
+
+        Raises OSError naming the file, where the disk is full.
+        """
         values = (
             record.iteration, epoch, phase, record.phase_step, record.cycle,
             *(record.rates.get(group, "") for group in GROUPS), record.momentum, record.loss, record.grad_norm,
             int(record.skipped),
         )  # fmt: skip
         # Numbers and names of phases, which need no quotes; csv.writer takes twice as long at each update.
-        self._log.write((",".join(map(str, values)) + "\n").encode())
+        self._held.append(",".join(map(str, values)) + "\n")
+        if time.perf_counter() - self._given_at >= SECONDS_HELD:
+            self.give()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """However the block ends, whoever reads the file then sees all rows."""
+        try:
+            yield
+        finally:
+            self.give()
+
+    def give(self) -> None:
+        """All rows to the system."""
+        held, self._held = self._held, []  # what a full disk refuses is not offered again
+        if held:
+            self._log.write("".join(held).encode())
+        self._given_at = time.perf_counter()
 
     def sync(self) -> None:
+        self.give()
         self._log.sync()
 
     def close(self) -> None:
-        self._log.close()
+        try:
+            self.give()
+        finally:
+            self._log.close()
 
 
 def _line(values: Any) -> bytes:

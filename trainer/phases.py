@@ -153,7 +153,8 @@ def _train_epoch(
         rule=training.rule,
     )
     begun = time.perf_counter()
-    with epoch_progress(_title(phase, state), steps, phase.total_steps - last_step + steps_after) as progress:
+    steps_left = phase.total_steps - last_step + steps_after
+    with epoch_progress(_title(phase, state), steps, steps_left) as progress, training.logs.history.shown():
         for record in updates:
             now = time.perf_counter()
             state.epoch_seconds, begun = state.epoch_seconds + now - begun, now
