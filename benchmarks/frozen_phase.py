@@ -5,7 +5,8 @@
 
 time: epochs over images that lie in memory, by the program's own training loop, in turns: the backbone in training
 mode without gradients (the baseline), in eval mode (the program's ordinary way), as kept features with one view, and
-the head alone on features that lie in memory. Prints medians and ratios; kept features are with their computation.
+the head alone on features that lie in memory; the last two also in bf16 where the hardware has units for it, which is
+what precision=auto takes where it is faster. Prints medians and ratios; kept features are with their computation.
 accuracy: whole runs, with a table of the monitored metric after the frozen phase and at the end.
 """
 
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ import torch
 from omegaconf import DictConfig
 
 from trainer.config.store import register_schemas, to_train_config
-from trainer.device import build_compute, keep_freed_memory
+from trainer.device import build_compute, has_bf16_units, keep_freed_memory
 from trainer.feature_plan import computed
 from trainer.features import Features, Source
 from trainer.loop import Batch, UpdateRule, train_steps
@@ -56,7 +56,7 @@ class Bench:
 
     def __init__(self, folder: Path, overrides: Iterable[str]) -> None:
         config = to_train_config(compose(overrides))
-        self.compute = build_compute("cpu", config.precision, config.memory_format)
+        self.compute = build_compute("cpu", "fp32", config.memory_format)
         data = config.task.build_data(config, folder / "splits.csv")
         self.data: RunData = data
         model = self.compute.place(config.task.build_model(config, data))
@@ -67,14 +67,22 @@ class Bench:
         self.rule = UpdateRule(config.task.build(config, data), self.compute, 1, config.clip_norm)
         self.images = list(data.training_batches(first_epoch=0, first_step=0, last_step=data.updates_per_epoch))
         eval_mode(self.state)
-        self.maps = [{**batch, "image": self.features(batch["image"])} for batch in self.images]
+
+    def under(self, precision: str) -> None:
+        """What follows is computed in it."""
+        self.compute = replace(self.compute, precision=precision)
+        self.rule = replace(self.rule, compute=self.compute)
+
+    def maps(self) -> list[Batch]:
+        """The batches with features in the place of images."""
+        return [{**batch, "image": self.features(batch["image"])} for batch in self.images]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         return computed(self.state.model, self.compute, images)
 
-    def epoch(self, batches: Iterable[Batch]) -> float:
-        """Seconds of the updates of an epoch."""
-        begun = time.perf_counter()
+    def epoch(self, batches: Iterable[Batch]) -> np.ndarray:
+        """Seconds of the updates of an epoch: of the clock, and of the processor."""
+        begun = now()
         steps = train_steps(
             self.state,
             iter(batches),
@@ -85,9 +93,9 @@ class Bench:
         )
         for _ in steps:
             pass
-        return time.perf_counter() - begun
+        return now() - begun
 
-    def kept(self) -> tuple[float, float]:
+    def kept(self) -> tuple[np.ndarray, np.ndarray]:
         """Seconds of the first epoch, in which features are computed, and of each one after it."""
         indices = self.data.records.indices("train")
         source = Source(
@@ -107,6 +115,10 @@ class Bench:
         return first, later
 
 
+def now() -> np.ndarray:
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def eval_mode(state: TrainState) -> None:
     state.model.train()
     state.backbone.eval()
@@ -116,26 +128,31 @@ def time_ways(kind: str, images: int, epochs: int, rounds: int, overrides: list[
     with tempfile.TemporaryDirectory() as folder:
         counted = (f"data.num_images={images}", "data.val_fraction=0", "device=cpu", "range_test=off")
         bench = Bench(Path(folder), [*MODELS[kind], *counted, *overrides])
-        seconds: dict[str, list[float]] = {}
+        precisions = ["fp32", "bf16"] if has_bf16_units(bench.compute.device) else ["fp32"]
+        seconds: dict[str, list[np.ndarray]] = {}
         for _ in range(rounds + 1):  # the first warms up
             bench.state.model.train()
             of_round = {"backbone in training mode, no gradients": epochs * bench.epoch(bench.images)}
             eval_mode(bench.state)
             of_round["backbone in eval mode (ordinary way)"] = epochs * bench.epoch(bench.images)
-            first, later = bench.kept()
-            of_round["kept features"] = first + (epochs - 1) * later
-            of_round["head alone, features in memory"] = epochs * bench.epoch(bench.maps)
+            for precision in precisions:
+                bench.under(precision)
+                first, later = bench.kept()
+                of_round[f"kept features, {precision}"] = first + (epochs - 1) * later
+                of_round[f"head alone, features in memory, {precision}"] = epochs * bench.epoch(bench.maps())
+            bench.under("fp32")
             for name, value in of_round.items():
                 seconds.setdefault(name, []).append(value)
-            print(", ".join(f"{name} {value:.1f} s" for name, value in of_round.items()), flush=True)
+            print(", ".join(f"{name} {value[0]:.1f} s" for name, value in of_round.items()), flush=True)
     baseline = np.array(next(iter(seconds.values()))[1:])
     print(
         f"\n{kind}, {images} images, {epochs} epochs, {torch.get_num_threads()} threads, "
         f"load {os.getloadavg()[0]:.1f}\n"
     )
-    print("| way | seconds | ratio, median of rounds |\n|---|---|---|")
+    print("| way | seconds | ratio, median of rounds | CPU seconds | ratio |\n|---|---|---|---|---|")
     for name, values in seconds.items():
-        print(f"| {name} | {statistics.median(values[1:]):.1f} | {np.median(np.array(values[1:]) / baseline):.3f} |")
+        (clock, cpu), (of_clock, of_cpu) = (np.median(x, axis=0) for x in (values[1:], np.array(values[1:]) / baseline))
+        print(f"| {name} | {clock:.1f} | {of_clock:.3f} | {cpu:.1f} | {of_cpu:.3f} |")
 
 
 def compare_accuracy(views: list[int], seeds: list[int], overrides: list[str]) -> None:
