@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from commands import run_module
 from conftest import TINY, run_command
 from faults import run_main
 from hydra._internal.hydra import Hydra
@@ -58,6 +59,15 @@ def test_help_config_and_completion_do_not_import_torch(arguments: list[str], tm
     assert "scheduler=clr" in told.stdout if "-sc" in arguments else "max_steps" in told.stdout
     assert told.stderr.strip().endswith("heavy: []")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", ["trainer", "trainer.check", "trainer.compare", "trainer.evaluate", "trainer.predict"]
+)
+def test_what_matplotlib_says_of_its_fonts_is_not_told(command: str, tmp_path: Path) -> None:
+    shown = run_module("--cfg", "hydra", "--package", "hydra.job_logging", folder=tmp_path, module=command).stdout
+    configured = OmegaConf.to_container(OmegaConf.create(shown))
+    assert configured["loggers"]["matplotlib"] == {"level": "WARNING"}
 
 
 def test_help_names_every_group_and_choice() -> None:

@@ -25,7 +25,7 @@ from trainer.tuning.updates import trial_phase, update_trial
 
 Value = TypeVar("Value")
 
-LARGEST_SHARE = 0.02  # of the run's work, that a trial may cost
+LARGEST_SHARE = 0.05  # of the run's work, that a trial may cost
 LEAST_GAIN = 0.1  # by which another setting has to be faster than fp32 in channels_last; less may be noise
 HOPELESS = 1.25  # times the fastest: what is slower than that after a round is not timed again
 ROUNDS = 3
