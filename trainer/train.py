@@ -77,8 +77,6 @@ def train(
     check_name(config.model.backbone)
     check_weights(config.model.backbone, config.model.weights)
     config.tracker.check_usable()
-    if config.compile and sharing is not None:
-        raise ValueError("compile=true does not go with torchrun; leave compile=false")
     saved = find_checkpoint(config, run_dir)
     if sharing is not None:
         sharing.check_same_run(composed, saved)
