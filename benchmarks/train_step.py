@@ -5,7 +5,8 @@
 Two processes take turns, each with the same model and batch: a bare loop as torch gives it (fp32, contiguous, plain
 AdamW, forward, loss, backward, step), and the program's own training loop with precision=auto, memory_format=auto, the
 optimizer that it builds and the memory that it lets glibc keep. Prints the medians, the ratio by the clock and by the
-CPU time that was used (which other work stretches less, above all with OMP_NUM_THREADS=1), and what auto took.
+CPU time that was used (which other work stretches less, above all with OMP_NUM_THREADS=1), and what auto took. With
+compile=true the second is compiled.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 import hydra
 import torch
 
+from trainer.compiling import switch_on
 from trainer.config.run import TrainConfig
 from trainer.config.store import register_schemas, to_train_config
 from trainer.device import build_compute, has_bf16_units, keep_freed_memory
@@ -81,6 +83,8 @@ def default_update(config: TrainConfig, folder: Path) -> Callable[[], None]:
     batch = first_batch(phase, data)
     freeze(state.model, phase)
     set_training_modes(state.model, phase)
+    if config.compile:
+        switch_on(state.backbone, 1)
     state.optimizer = config.phases.finetune.optimizer.build(state.backbone, state.head)
 
     def update() -> None:

@@ -19,6 +19,7 @@ from trainer import checkpoint
 from trainer.candidates import check_snapshots
 from trainer.checkpoint import Saver
 from trainer.command_line import without_resume_of
+from trainer.compiling import compile_backbone, told_uncompilable
 from trainer.config.changes import differing_keys
 from trainer.config.run import TrainConfig
 from trainer.config.store import read_config
@@ -104,6 +105,8 @@ def train(
         choice = choose(config, state, data, rule, deadline)
         config, compute, composed = _settled(config, choice, composed)
         rule = replace(rule, compute=compute)
+        if config.compile:
+            compile_backbone(config, state, data, rule)
         _grant_steps(config, state, data, rule, deadline)
     if state.finished:
         print(  # not to the log, which is a file of the run
@@ -127,7 +130,7 @@ def train(
     first = sharing is None or sharing.ranks.rank == 0
     tracking = tracked(config.tracker, run_dir, state.iteration) if first else nullcontext()
     with closing(training.logs):
-        with tracking, told_out_of_memory(config, compute):
+        with tracking, told_out_of_memory(config, compute), told_uncompilable(config):
             with saved_when_stopped(state, training):
                 carried_out = run_phases(phases, config, state, saved, training, run_dir)
             if sharing is not None:

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 # These do not alter what a finished update was, or say only where and how fast the rest is computed.
 FREE_KEYS = (
     "resume", "sweep.resume", "data.workers", "data.cache_gb", "data.disk_cache_gb", "data.disk_cache_dir", "device",
-    "precision", "memory_format", "early_stopping_epochs", "predict.tta", "on_nonfinite", "max_skipped", "pictures",
-    "profile", "checkpoint.every_steps", "checkpoint.every_minutes",
+    "precision", "memory_format", "compile", "early_stopping_epochs", "predict.tta", "on_nonfinite", "max_skipped",
+    "pictures", "profile", "checkpoint.every_steps", "checkpoint.every_minutes",
 )  # fmt: skip
 FREE_GROUP = "tracker"  # where a run is told of, too: all its keys are free
 EPOCH_KEYS = ("phases.frozen.epochs", "phases.finetune.epochs")

@@ -54,6 +54,7 @@ class TrainConfig:
     device: str
     precision: str
     memory_format: str
+    compile: bool
     accumulation: int
     clip_norm: float | None
     ema_decay: float | None

@@ -26,6 +26,7 @@ STEP_SIZE_KEYS = ("step_size", "step_size_epochs")
 # Keys that runs of an earlier trainer have not saved, with values under which they go on as they did.
 OF_BEFORE: dict[str, Any] = {
     "profile": False,
+    "compile": False,
     "data.disk_cache_gb": 0.0,
     "data.disk_cache_dir": None,
     "tracker": {"kind": "csv"},

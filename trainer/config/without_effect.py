@@ -20,6 +20,8 @@ def options_without_effect(config: TrainConfig) -> list[str]:
         found.append(f"task.nme_landmarks={task.nme_landmarks} is for task.nme=pair, not {task.nme or 'null'}")
     if patience is not None and patience >= longest:
         found.append(f"early_stopping_epochs={patience} can't end a phase of {longest} epochs before its end")
+    if config.compile and config.last_phase == "frozen":
+        found.append("compile=true compiles the backbone where it is trained, and here it stays frozen")
     if test.kind == "off":
         given = {"repeats": test.repeats > 1, "signal": test.signal != "train_loss", "cache": test.cache}
         found += [

@@ -79,6 +79,11 @@ def check_config_of_several(config: TrainConfig, launch: Launch) -> None:
             f"device={config.device} does not go with torchrun (here {launch.count} processes), under which each "
             "process takes a GPU of its own: give device=cuda, device=cpu or device=auto"
         )
+    if config.compile:
+        raise ValueError(
+            f"compile=true does not go with torchrun (here {launch.count} processes), whose batch norm looks at the "
+            "whole batch; leave compile=false"
+        )
 
 
 def keep_quiet(rank: int) -> None:
