@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from trainer.compiling import switch_on
 from trainer.config.store import to_train_config
 from trainer.config.without_effect import options_without_effect
 from trainer.run_dir import RunDir
+
+pytestmark = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="torch compiles with a C++ compiler, and finds none here"
+)
 
 # The 10th check is in the first epoch of the fine-tune.
 SMALL = (*TINY, "model.backbone=single", "phases.frozen.cache.views=0", "phases.finetune.input_scales=[0.5,1.0]")

@@ -135,7 +135,14 @@ def _inputs(phase: Phase, config: TrainConfig, state: TrainState, data: RunData)
         "features": data.in_turn if data.features is None else [data.features.views, data.features.half],
         "optimizer": asdict(getattr(config.phases, phase.name).optimizer),
         "settings": {key: value for key, value in asdict(config.range_test).items() if key not in READING_KEYS},
-        "run": [config.seed, config.accumulation, config.clip_norm, config.precision, config.memory_format],
+        "run": [
+            config.seed,
+            config.accumulation,
+            config.clip_norm,
+            config.precision,
+            config.memory_format,
+            config.compile,
+        ],
         "torch": [str(torch.__version__), str(next(state.model.parameters()).device.type)],
     }
 
