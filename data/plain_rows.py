@@ -1,0 +1,70 @@
+"""Plain tables, without quotes and blanks: split in bulk, each row as it is taken, numbers of whole columns at once."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import SupportsIndex, overload
+
+import numpy as np
+
+DELIMITERS = ",;\t|"
+BLANKS = ' \t\v\f\x1c\x1d\x1e\x1f"'  # of ASCII; an end of a line is in a cell only where that is quoted
+
+
+class PlainRows(Sequence[list[str]]):
+    """Rows of stripped cells, kept as lines: as lists of cells, a million of them take a gigabyte."""
+
+    def __init__(self, lines: list[str], delimiter: str) -> None:
+        self.lines = lines
+        self.delimiter = delimiter
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> list[str]: ...
+    @overload
+    def __getitem__(self, place: slice) -> PlainRows: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> list[str] | PlainRows:
+        if isinstance(place, slice):
+            return PlainRows(self.lines[place], self.delimiter)
+        return self.lines[place].split(self.delimiter)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return (line.split(self.delimiter) for line in self.lines)
+
+    def column(self, number: int) -> list[str]:
+        return [line.split(self.delimiter, number + 1)[number] for line in self.lines]
+
+    def numbers(self, columns: list[int]) -> np.ndarray | None:
+        """(N, len(columns)) float64, NaN where a cell is empty; None where one holds anything but a finite number with
+        a decimal point."""
+        filled = (self.delimiter.join([cell or "nan" for cell in row]) for row in self)
+        for lines in (self.lines, filled):
+            try:
+                numbers = np.loadtxt(lines, delimiter=self.delimiter, comments=None, usecols=columns, ndmin=2)
+            except ValueError:  # of an empty cell, or of what is no number
+                continue
+            odd = ~np.isfinite(numbers)
+            for i in np.flatnonzero(odd.any(axis=1)).tolist():
+                row = self[i]
+                if any(row[column] for column in itertools.compress(columns, odd[i])):
+                    return None
+            return numbers
+        return None
+
+
+def plain_rows(text: str, delimiter: str) -> tuple[PlainRows, list[int]] | None:
+    """The rows of a table, its header first, and the line that each begins on; None where that takes more than to split
+    it: quotes, blanks, letters beyond ASCII, rows of unequal length or without a word."""
+    odd = f"{BLANKS}\0".replace(delimiter, "")
+    if delimiter not in DELIMITERS or not text.isascii() or any(letter in text for letter in odd):
+        return None
+    lines = text.strip("\n").split("\n")
+    ends = lines[0].count(delimiter)
+    if any(line.count(delimiter) != ends or not ends < len(line) <= csv.field_size_limit() for line in lines):
+        return None
+    first = 1 + len(text) - len(text.lstrip("\n"))
+    return PlainRows(lines, delimiter), list(range(first, first + len(lines)))
