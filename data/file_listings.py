@@ -41,6 +41,12 @@ class Listings:
     def find(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         """(N) files of these names, each in the first of the folders that has one, and where they really lie once links
         are followed; both empty where a file has to be asked for in other ways."""
+        if "/" not in "".join(names):
+            for folder in self._below(""):
+                if folder.files.issuperset(names):
+                    return [folder.path + name for name in names], [folder.real_path + name for name in names]
+                if not (folder.files.isdisjoint(names) and folder.links.isdisjoint(names)):
+                    break
         images: list[str] = []
         real: list[str] = []
         for name in names:

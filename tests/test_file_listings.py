@@ -68,6 +68,16 @@ def test_files_are_found_wherever_and_however_they_are_named(folder, many, monke
     assert real[NAMES.index("linked/c.png")] == os.path.realpath(folder / "images/deep/c.png")
 
 
+@pytest.mark.parametrize(
+    "names", [["a.png", "both.png"], ["b.png"], ["both.png", "b.png"], ["b.png", "l.png"], ["l.png"]]
+)
+def test_names_without_folders_are_looked_for_in_the_same_order(folder, names, monkeypatch):
+    """Those that lie all in one folder are not looked up one by one."""
+    each = found(folder, names)
+    monkeypatch.setattr(image_paths, "MANY", 1)
+    assert found(folder, names) == each
+
+
 @pytest.mark.parametrize("many", [1, 10**9], ids=["listed", "one by one"])
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_what_lies_outside_is_refused_or_allowed(folder, many, name, monkeypatch):
