@@ -63,8 +63,8 @@ def plain_rows(text: str, delimiter: str) -> tuple[PlainRows, list[int]] | None:
     if delimiter not in DELIMITERS or not text.isascii() or any(letter in text for letter in odd):
         return None
     lines = text.strip("\n").split("\n")
-    ends = lines[0].count(delimiter)
-    if any(line.count(delimiter) != ends or not ends < len(line) <= csv.field_size_limit() for line in lines):
+    ends, longest = lines[0].count(delimiter), csv.field_size_limit()
+    if any(line.count(delimiter) != ends or not ends < len(line) <= longest for line in lines):
         return None
     first = 1 + len(text) - len(text.lstrip("\n"))
     return PlainRows(lines, delimiter), list(range(first, first + len(lines)))

@@ -47,7 +47,7 @@ NAMES = ("a.png", "both.png", ".hidden.png", "b.png", "deep/c.png", "images/deep
          "images/../a.png", "deep\\c.png", unicodedata.normalize("NFC", "ä.png"), "l.png", "linked/c.png",
          "a folder.x/d.png", "a.png/")  # fmt: skip
 OUTSIDE = ("out.png", "outside/e.png", "../elsewhere/e.png")
-LOST = ("x.png", "gone.png", "images", "deep", "", "deep/", "nowhere/a.png", "A.PNG/x")
+LOST = ("x.png", "/a.png", "gone.png", "images", "deep", "", "deep/", "nowhere/a.png", "A.PNG/x")
 
 
 def found(folder: Path, names: list[str], allow: bool = False) -> tuple[list[Path], list[str]]:
