@@ -41,10 +41,13 @@ class PlainRows(Sequence[list[str]]):
     def numbers(self, columns: list[int]) -> np.ndarray | None:
         """(N, len(columns)) float64, NaN where a cell is empty; None where one holds anything but a finite number with
         a decimal point."""
-        filled = (self.delimiter.join([cell or "nan" for cell in row]) for row in self)
+        end = self.delimiter
+        empty, nan = 2 * end, f"{end}nan{end}"
+        # Twice, because of two empty cells beside each other the second is not seen in the first turn.
+        filled = (f"{end}{line}{end}".replace(empty, nan).replace(empty, nan)[1:-1] for line in self.lines)
         for lines in (self.lines, filled):
             try:
-                numbers = np.loadtxt(lines, delimiter=self.delimiter, comments=None, usecols=columns, ndmin=2)
+                numbers = np.loadtxt(lines, delimiter=end, comments=None, usecols=columns, ndmin=2)
             except ValueError:  # of an empty cell, or of what is no number
                 continue
             odd = ~np.isfinite(numbers)
