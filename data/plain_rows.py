@@ -1,4 +1,4 @@
-"""Plain tables, without quotes and blanks: split in bulk, each row as it is taken, numbers of whole columns at once."""
+"""Plain tables, without quotes and blanks around cells: split in bulk, numbers of whole columns read at once."""
 
 from __future__ import annotations
 
@@ -61,11 +61,16 @@ class PlainRows(Sequence[list[str]]):
 
 def plain_rows(text: str, delimiter: str) -> tuple[PlainRows, list[int]] | None:
     """The rows of a table, its header first, and the line that each begins on; None where that takes more than to split
-    it: quotes, blanks, letters beyond ASCII, rows of unequal length or without a word."""
-    odd = f"{BLANKS}\0".replace(delimiter, "")
-    if delimiter not in DELIMITERS or not text.isascii() or any(letter in text for letter in odd):
+    it: quotes, blanks at the ends of cells, rows of unequal length or without a word."""
+    odd = [letter for letter in BLANKS + "\0" if letter not in (" ", delimiter)]
+    if not text.isascii():
+        odd += [letter for letter in set(text) - {" ", "\n", delimiter} if letter.isspace()]
+    if " " in text:
+        odd += [f" {delimiter}", f"{delimiter} ", " \n", "\n "]
+    body = text.strip("\n")
+    if delimiter not in DELIMITERS or any(each in text for each in odd) or body != body.strip(" "):
         return None
-    lines = text.strip("\n").split("\n")
+    lines = body.split("\n")
     ends, longest = lines[0].count(delimiter), csv.field_size_limit()
     if any(line.count(delimiter) != ends or not ends < len(line) <= longest for line in lines):
         return None

@@ -22,8 +22,9 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.one_of(FINITE.map(repr), FINITE.map("{:.3f}".format), FINITE.map("{:+.6E}".format), st.integers().map(str))
 STRANGE = (
     "5. .5 . + 1e 1e999 -1e-999 --1 1_0 0x1F 1d5 nan NaN -nan NA None null inf -Infinity 1.5.2 TRUE 1j a.png 1.2.3 0.1x"
+    " ä.png ١ １２ −5"
 )
-ODD = st.sampled_from(STRANGE.split())
+ODD = st.sampled_from([*STRANGE.split(), "1 2", "a b.png"])
 SHARES = st.sampled_from([NUMBERS, st.one_of(NUMBERS, st.just("")), st.one_of(NUMBERS, st.just(""), ODD)])
 TABLES = st.integers(1, 4).flatmap(
     lambda width: SHARES.flatmap(
@@ -68,7 +69,7 @@ def test_numbers_are_the_same_to_the_last_bit_and_so_are_their_faults(folder: Pa
     reached = {"bulk": 0, "read": 0, "told": 0}
 
     @given(table=TABLES, before=st.integers(0, 2), end=st.sampled_from(["", "\n", "\n\n", "\r\n"]))
-    @FUZZ(max_examples=200)
+    @FUZZ(max_examples=300)
     def check(table: list[list[str]], before: int, end: str) -> None:
         rows = [[f"c{j}" for j in range(len(table[0]))], *table]
         path.write_text("\n" * before + "\n".join(map(delimiter.join, rows)) + end, encoding="utf-8", newline="")
@@ -142,7 +143,17 @@ PLAIN = "image,x0,y0\n0.png,1,2\n1.png,,\n"
         ("\ufeff" + PLAIN, True),
         (PLAIN.replace(",,", ", ,"), False),
         (PLAIN.replace("1,2", '"1",2'), False),
-        (PLAIN.replace("0.png", "ä.png"), False),
+        (PLAIN.replace("0.png", "ä.png"), True),
+        (PLAIN.replace("0.png", "a b.png"), True),
+        (PLAIN.replace("0.png", "a\u00a0b.png"), False),
+        (PLAIN.replace("0.png", "a\tb.png"), False),
+        (PLAIN.replace("0.png", " 0.png"), False),
+        (PLAIN.replace("2\n", "2 \n"), False),
+        (f" {PLAIN}", False),
+        (f"{PLAIN} ", False),
+        (f"{PLAIN} \n", False),
+        (PLAIN.replace(",", "\t"), True),
+        (PLAIN.replace(",", "\t").replace("0.png", "a b.png"), True),
         (PLAIN.replace("0.png", "\0.png"), False),
         (PLAIN + ",,\n", False),
         (PLAIN + "\n2.png,1,2\n", False),
