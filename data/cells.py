@@ -16,11 +16,10 @@ import numpy as np
 from data.errors import DataError, cut, did_you_mean, enumerated, nearest, quoted
 from data.file_kinds import kind_of, require_regular_file
 from data.numbers import advice_on, as_numbers, decimal_mark
-from data.plain_rows import BLANKS, DELIMITERS, PlainRows, plain_rows
+from data.plain_rows import BLANKS, DELIMITERS, Once, PlainRows, plain_rows
 
 EXCEL_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
 SAVE_AS_TEXT = "Save the file as UTF-8 (CSV UTF-8 in Excel)."
-MOST_SEEN = 50_000
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 
 
@@ -131,14 +130,13 @@ def _read_records(path: Path, text: str, delimiter: str) -> tuple[list[list[str]
         # Not StringIO, which would take four bytes for each letter of a large table.
         lines = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8", newline="\n")
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-        seen: dict[str, str] = {}  # what comes again, as pixels and words do, is kept once
+        once = Once()
         has_blanks = not text.isascii() or any(blank in text for blank in BLANKS)
         with _no_collections():
             for record in reader:
                 stripped = [cell.strip() for cell in record] if has_blanks else record
                 if any(stripped):  # spreadsheets leave rows of bare separators behind
-                    same = seen.setdefault if len(seen) < MOST_SEEN else seen.get
-                    records.append([same(cell, cell) for cell in stripped])
+                    records.append(once(stripped))
                     starts.append(start)
                 start = reader.line_num + 1
     except (csv.Error, TypeError, ValueError) as error:

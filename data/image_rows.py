@@ -79,7 +79,7 @@ def _read_split(cells: Cells) -> list[str] | None:
     column = cells.column(SPLIT_COLUMNS)
     if column is None:
         return None
-    words = [row[column] for row in cells.rows]
+    words = cells.words(column)
     faults = [
         f"{cells.at(i, column)} is {quoted(word)}{nearest(word.lower(), list(SPLIT_WORDS))}"
         for i, word in enumerate(words)

@@ -9,16 +9,19 @@ from typing import SupportsIndex, overload
 
 import numpy as np
 
+MOST_SEEN = 50_000
 DELIMITERS = ",;\t|"
 BLANKS = ' \t\v\f\x1c\x1d\x1e\x1f"'  # of ASCII; an end of a line is in a cell only where that is quoted
 
 
 class PlainRows(Sequence[list[str]]):
-    """Rows of stripped cells, kept as lines: as lists of cells, a million of them take a gigabyte."""
+    """Rows of stripped cells, kept as lines until someone goes through them: as lists of cells, a million of them take
+    a gigabyte."""
 
     def __init__(self, lines: list[str], delimiter: str) -> None:
         self.lines = lines
         self.delimiter = delimiter
+        self._rows: list[list[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -30,12 +33,17 @@ class PlainRows(Sequence[list[str]]):
     def __getitem__(self, place: SupportsIndex | slice) -> list[str] | PlainRows:
         if isinstance(place, slice):
             return PlainRows(self.lines[place], self.delimiter)
-        return self.lines[place].split(self.delimiter)
+        return self.lines[place].split(self.delimiter) if self._rows is None else self._rows[place]
 
     def __iter__(self) -> Iterator[list[str]]:
-        return (line.split(self.delimiter) for line in self.lines)
+        if self._rows is None:  # who wants the cells of one column here comes again for the next one
+            once = Once()
+            self._rows = [once(line.split(self.delimiter)) for line in self.lines]
+        return iter(self._rows)
 
     def column(self, number: int) -> list[str]:
+        if self._rows is not None:
+            return [row[number] for row in self._rows]
         return [line.split(self.delimiter, number + 1)[number] for line in self.lines]
 
     def numbers(self, columns: list[int]) -> np.ndarray | None:
@@ -57,6 +65,17 @@ class PlainRows(Sequence[list[str]]):
                     return None
             return numbers
         return None
+
+
+class Once:
+    """Gives back the cells of row after row, of those that come again, as pixels and words do, always the first."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, str] = {}
+
+    def __call__(self, cells: list[str]) -> list[str]:
+        same = self._seen.setdefault if len(self._seen) < MOST_SEEN else self._seen.get
+        return [same(cell, cell) for cell in cells]
 
 
 def plain_rows(text: str, delimiter: str) -> tuple[PlainRows, list[int]] | None:
