@@ -16,12 +16,10 @@ import numpy as np
 from data.errors import DataError, cut, did_you_mean, enumerated, nearest, quoted
 from data.file_kinds import kind_of, require_regular_file
 from data.numbers import advice_on, as_numbers, decimal_mark
+from data.plain_rows import BLANKS, DELIMITERS, Once, PlainRows, plain_rows
 
-DELIMITERS = ",;\t|"
 EXCEL_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
 SAVE_AS_TEXT = "Save the file as UTF-8 (CSV UTF-8 in Excel)."
-MOST_SEEN = 50_000
-BLANKS = ' \t\v\f\x1c\x1d\x1e\x1f"'  # of ASCII; an end of a line is in a cell only where that is quoted
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 
 
@@ -31,7 +29,7 @@ class Cells(NamedTuple):
     path: Path
     header: list[str]
     header_line: int
-    rows: list[list[str]]
+    rows: list[list[str]] | PlainRows
     lines: list[int]  # line in the file where each row begins, the first line is 1
     decimal_marks: list[str]  # before the decimals of each column: "," or "."; "" where no cell tells
 
@@ -47,6 +45,10 @@ class Cells(NamedTuple):
         """
         marks = {self.decimal_marks[column] for column in columns}
         return "," in marks and "." not in marks
+
+    def words(self, column: int) -> list[str]:
+        """The cells of a column."""
+        return self.rows.column(column) if isinstance(self.rows, PlainRows) else [row[column] for row in self.rows]
 
     def at(self, row: int, column: int) -> str:
         return f"line {self.lines[row]}, column {cut(self.header[column])}"
@@ -105,15 +107,17 @@ def read_cells(path: Path) -> Cells:
         text = text[:start] + text[start + len(head) :]
     else:
         delimiter = max(DELIMITERS, key=head.count)
-    records, starts = _read_records(path, text, delimiter)
+    records, starts = plain_rows(text, delimiter) or _read_records(path, text, delimiter)
     if len(records) < 2:
         raise DataError(f"{path} has a header and no rows. Add a row per image.")
     header, rows = records[0], records[1:]
     _check_shape(path, header, rows, starts, delimiter)
-    if delimiter == ",":
-        marks = [decimal_mark(row[column] for row in rows) for column in range(len(header))]
-    else:
+    if delimiter != ",":
         marks = [","] * len(header)
+    elif isinstance(rows, PlainRows):  # no cell has a comma
+        marks = ["."] * len(header)
+    else:
+        marks = [decimal_mark(row[column] for row in rows) for column in range(len(header))]
     return Cells(path, header, starts[0], rows, starts[1:], marks)
 
 
@@ -126,14 +130,13 @@ def _read_records(path: Path, text: str, delimiter: str) -> tuple[list[list[str]
         # Not StringIO, which would take four bytes for each letter of a large table.
         lines = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8", newline="\n")
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-        seen: dict[str, str] = {}  # what comes again, as pixels and words do, is kept once
+        once = Once()
         has_blanks = not text.isascii() or any(blank in text for blank in BLANKS)
         with _no_collections():
             for record in reader:
                 stripped = [cell.strip() for cell in record] if has_blanks else record
                 if any(stripped):  # spreadsheets leave rows of bare separators behind
-                    same = seen.setdefault if len(seen) < MOST_SEEN else seen.get
-                    records.append([same(cell, cell) for cell in stripped])
+                    records.append(once(stripped))
                     starts.append(start)
                 start = reader.line_num + 1
     except (csv.Error, TypeError, ValueError) as error:
@@ -153,12 +156,16 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _check_shape(path: Path, header: list[str], rows: list[list[str]], starts: list[int], delimiter: str) -> None:
-    faults = [
-        f"line {line} has {len(row)} cells where the header has {len(header)}"
-        for row, line in zip(rows, starts[1:], strict=True)
-        if len(row) != len(header)
-    ]
+def _check_shape(
+    path: Path, header: list[str], rows: list[list[str]] | PlainRows, starts: list[int], delimiter: str
+) -> None:
+    faults = []
+    if not isinstance(rows, PlainRows):  # which are of one length
+        faults = [
+            f"line {line} has {len(row)} cells where the header has {len(header)}"
+            for row, line in zip(rows, starts[1:], strict=True)
+            if len(row) != len(header)
+        ]
     if faults:
         advice = "Give every row one cell per column."
         if len(header) == 1:
@@ -184,6 +191,8 @@ def missing_column(cells: Cells, kind: str, wanted: Iterable[str]) -> str:
 
 def read_numbers(cells: Cells, columns: list[int]) -> np.ndarray:
     """(N, len(columns)) float64, NaN where the cell is empty; raises `DataError` for words and infinities."""
+    if isinstance(cells.rows, PlainRows) and (plain := cells.rows.numbers(columns)) is not None:
+        return plain
     texts = [row[column] for row in cells.rows for column in columns]
     numbers = as_numbers(texts, decimal_comma=cells.decimal_comma_in(columns))
     suspects = np.flatnonzero(~np.isfinite(numbers)).tolist()
@@ -200,7 +209,8 @@ def read_words(cells: Cells, names: Iterable[str], advice: str) -> list[str] | N
     column = cells.column(names)
     if column is None:
         return None
-    words = [row[column] for row in cells.rows]
-    if faults := [f"{cells.at(i, column)} is empty" for i, word in enumerate(words) if not word]:
+    words = cells.words(column)
+    if "" in words:
+        faults = [f"{cells.at(i, column)} is empty" for i, word in enumerate(words) if not word]
         raise DataError.listing(cells.path, faults, advice)
     return words

@@ -35,44 +35,68 @@ class Listings:
 
     def __init__(self, folders: Sequence[str]) -> None:
         self.folders = list(folders)
-        self._listed: dict[str, _Folder] = {}
+        self._by_path: dict[str, _Folder] = {}
+        self._by_start: dict[str, list[_Folder]] = {}  # of a name, up to its last slash: where to look for the rest
 
-    def find(self, name: str) -> tuple[str, str]:
-        """A file of this name in the first of the folders that has one, and where it really lies once links are
-        followed; both empty where it has to be asked for in other ways."""
-        within, _, last = name.rpartition("/")
-        # Without dots no part of it is `..`; beyond ASCII a letter may be stored in two ways.
-        if "\\" in name or within.startswith("/") or "//" in within or "." in within or not name.isascii():
-            return "", ""
-        for place in self.folders:
-            folder = self._folder(f"{place}/{within}" if within else place)
-            if last in folder.files:
-                path = f"{folder.path}/{last}"
-                return path, path if folder.is_real else f"{folder.real_path}/{last}"
-            if last in folder.links and os.path.isfile(path := f"{folder.path}/{last}"):
-                return path, os.path.realpath(path)
-        return "", ""
+    def find(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """(N) files of these names, each in the first of the folders that has one, and where they really lie once links
+        are followed; both empty where a file has to be asked for in other ways."""
+        if "/" not in "".join(names):
+            for folder in self._below(""):
+                if folder.files.issuperset(names):
+                    return [folder.path + name for name in names], [folder.real_path + name for name in names]
+                if not (folder.files.isdisjoint(names) and folder.links.isdisjoint(names)):
+                    break
+        images: list[str] = []
+        real: list[str] = []
+        for name in names:
+            slash = name.rfind("/") + 1
+            start, last = (name[:slash], name[slash:]) if slash else ("", name)
+            folders = self._by_start.get(start)
+            if folders is None:
+                folders = self._by_start[start] = self._below(start)
+            path = lies_at = ""
+            for folder in folders:
+                if last in folder.files:
+                    path = folder.path + last
+                    lies_at = path if folder.is_real else folder.real_path + last
+                    break
+                if last in folder.links and os.path.isfile(folder.path + last):
+                    path = folder.path + last
+                    lies_at = os.path.realpath(path)
+                    break
+            images.append(path)
+            real.append(lies_at)
+        return images, real
 
-    def _folder(self, path: str) -> _Folder:
-        folder = self._listed.get(path)
-        if folder is None:
-            folder = self._listed[path] = _Folder(path)
-        return folder
+    def _below(self, start: str) -> list[_Folder]:
+        # Without dots no part of it is `..`.
+        if start.startswith("/") or "//" in start or "." in start or not _is_plain(start):
+            return []
+        paths = [f"{place.rstrip('/')}/{start}".rstrip("/") for place in self.folders]
+        return [self._by_path.get(path) or self._by_path.setdefault(path, _Folder(path)) for path in paths]
 
 
 class _Folder:
     def __init__(self, path: str) -> None:
-        self.path = path.rstrip("/")  # of the root of all too
-        self.real_path = os.path.realpath(path).rstrip("/")
+        self.path = f"{path}/"
+        self.real_path = f"{os.path.realpath(self.path).rstrip('/')}/"
         self.is_real = self.path == self.real_path
         self.files: set[str] = set()
         self.links: set[str] = set()
         try:
-            with os.scandir(path) as entries:
+            with os.scandir(self.path) as entries:
                 for entry in entries:
-                    if entry.is_symlink():
-                        self.links.add(entry.name)
-                    elif entry.is_file():
+                    if not _is_plain(entry.name):
+                        continue
+                    if entry.is_file(follow_symlinks=False):
                         self.files.add(entry.name)
+                    elif entry.is_symlink():
+                        self.links.add(entry.name)
         except OSError:  # not there, or not to be listed: then files are asked for one by one
             return
+
+
+def _is_plain(name: str) -> bool:
+    """Beyond ASCII a letter may be stored in two ways; a backslash may stand for a slash."""
+    return name.isascii() and "\\" not in name

@@ -39,19 +39,16 @@ class ImageFinder:
     def find(self, place: Callable[[int], str], names: list[str]) -> tuple[FileList, list[str]]:
         """(N) absolute paths, and where these files really lie once links are followed; raises DataError naming the
         `place` in the table of what is lost or outside."""
-        listings = Listings(self.folders) if len(names) >= MANY else None  # which costs as much as some hundred files
-        images: list[str] = []
-        real: list[str] = []
-        lost: list[int] = []
-        for i, name in enumerate(names):
-            path, lies_at = ("", "") if listings is None else listings.find(name)
-            if not path:
-                path = self._find(name) or ""
-                lies_at = os.path.realpath(path)
-            if not path:
+        if len(names) >= MANY:  # listings cost as much as some hundred files
+            images, real = Listings(self.folders).find(names)
+        else:
+            images, real = [""] * len(names), [""] * len(names)
+        lost = []
+        for i in [i for i, path in enumerate(images) if not path]:
+            images[i] = self._find(names[i]) or ""
+            real[i] = os.path.realpath(images[i])
+            if not images[i]:
                 lost.append(i)
-            images.append(path)
-            real.append(lies_at)
         if lost:
             # Only what is shown is searched for reasons: a wrong root loses every row.
             reasons = {i: self._reason(names[i]) for i in lost[:MAX_LISTED]}

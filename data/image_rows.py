@@ -62,23 +62,24 @@ def require_image_column(cells: Cells) -> int:
 
 def read_sizes(table: Path, lines: list[int], images: Sequence[Path]) -> np.ndarray:
     """(N, 2) width and height of the images of a table; raises DataError naming the lines that can't be read."""
-    sizes, faults = [], []
+    sizes: list[int] = []
+    faults = []
     names: Sequence[str | Path] = images.names if isinstance(images, FileList) else images
     for line, path in zip(lines, names, strict=True):
         try:
-            sizes.append(read_size(path))
+            sizes += read_size(path)
         except DataError as error:
             faults.append(f"line {line}, column image: {error}")
     if faults:
         raise DataError.listing(table, faults, "Replace these images or take their rows out.")
-    return np.array(sizes)
+    return np.array(sizes).reshape(-1, 2)
 
 
 def _read_split(cells: Cells) -> list[str] | None:
     column = cells.column(SPLIT_COLUMNS)
     if column is None:
         return None
-    words = [row[column] for row in cells.rows]
+    words = cells.words(column)
     faults = [
         f"{cells.at(i, column)} is {quoted(word)}{nearest(word.lower(), list(SPLIT_WORDS))}"
         for i, word in enumerate(words)

@@ -120,6 +120,7 @@ def read_size(path: Path | str) -> tuple[int, int]:
 def _opened_size(path: Path | str) -> tuple[int, int]:
     head = b""
     try:
+        require_regular_file(path, "an image file")
         with Path(path).open("rb") as file:
             head = file.read(HEAD_BYTES)
             file.seek(0)

@@ -6,61 +6,85 @@ import os
 import struct
 import zlib
 
-from data.file_kinds import require_regular_file
 from data.image_ends import END_OF_JPEG, START_OF_SCAN, TAIL_BYTES
 
 HEAD_BYTES = 4096
 LARGEST = 100_000_000  # px; larger ones are for Pillow, which has its limit
 JPEG_START, PNG_START, PNG_END = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"IEND"
 FRAMES = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended, progressive
+SCAN = 0xDA
+SEGMENT, SIZE = struct.Struct(">BBH"), struct.Struct(">HH")
 # JFIF, Adobe, tables, restart intervals and comments: nothing that turns an image, or adds others.
 TABLES = 0xDB
 PLAIN_SEGMENTS = frozenset((0xE0, 0xEE, TABLES, 0xC4, 0xDD, 0xFE))
 PLAIN_CHUNKS = frozenset((b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"sBIT", b"bKGD", b"tIME", b"PLTE", b"tRNS"))
 PNG_KINDS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # colour type to bit depths
 
+# The last JPEG header that was read through: up to its size, and from there to the first scan. The images of a table
+# mostly have one and the same.
+_known = (b"none", b"")
+
 
 def quick_size(path: str) -> tuple[int, int] | None:
-    """(width, height) px of a whole file that says nothing of an orientation; None: ask Pillow, also for the fault.
-
-    Raises:
-        OSError: the file can't be read. DataError: it is none.
-    """
-    require_regular_file(path, "an image file")
-    with open(path, "rb", buffering=0) as file:
-        head = file.read(HEAD_BYTES)
+    """(width, height) px of a whole file that says nothing of an orientation; None: ask Pillow, also for the fault."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a pipe would be waited for
+    except OSError:
+        return None
+    try:
+        head = os.read(file, HEAD_BYTES)
         is_jpeg = head.startswith(JPEG_START)
         found = _jpeg_size(head) if is_jpeg else _png_size(head) if head.startswith(PNG_START) else None
         if found is None or not 0 < found[0] * found[1] <= LARGEST:
             return None
-        end = os.fstat(file.fileno()).st_size
-        tail = head[-TAIL_BYTES:]
-        if end > len(head):
-            file.seek(max(0, end - TAIL_BYTES))
-            tail = file.read(TAIL_BYTES)
-    whole = tail.rfind(END_OF_JPEG) > tail.rfind(START_OF_SCAN) if is_jpeg else PNG_END in tail
+        tail = head
+        if (end := os.lseek(file, 0, os.SEEK_END)) > len(head):
+            tail = os.pread(file, TAIL_BYTES, max(0, end - TAIL_BYTES))
+    except OSError:  # of a folder, or of a pipe, which has no end
+        return None
+    finally:
+        os.close(file)
+    if is_jpeg:
+        whole = tail.endswith(END_OF_JPEG) or tail.rfind(END_OF_JPEG) > tail.rfind(START_OF_SCAN)
+    else:
+        whole = PNG_END in tail
     return found if whole else None
 
 
 def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """From the frame header (ITU T.81, B.2.2), where all segments up to the first scan are plain."""
-    size = None
-    place = 2
-    while place + 4 <= len(head):
-        mark, kind = head[place], head[place + 1]
-        length = head[place + 2] << 8 | head[place + 3]
+    global _known
+    before, after = _known
+    place = len(before)
+    if not (head.startswith(before) and head.startswith(after, place + 4)):
+        found = _plain_header(head)
+        if found is None:
+            return None
+        place, end = found
+        _known = head[:place], head[place + 4 : end]
+    height, width = SIZE.unpack_from(head, place)
+    return width, height
+
+
+def _plain_header(head: bytes) -> tuple[int, int] | None:
+    """Where the size is in a frame header (ITU T.81, B.2.2), and where the header of the first scan ends; None where
+    not all segments up to there are plain."""
+    size_at = None
+    place, last = 2, len(head) - 4
+    while place <= last:
+        mark, kind, length = SEGMENT.unpack_from(head, place)
+        end = place + 2 + length
         if mark != 0xFF or length < 2:
             return None
-        if kind == 0xDA:
-            return size if place + 2 + length <= len(head) else None
-        if kind in FRAMES and size is None and place + 10 <= len(head):
-            precision, height, width, channels = struct.unpack_from(">BHHB", head, place + 4)
+        if kind == SCAN:
+            return (size_at, end) if size_at is not None and end <= len(head) else None
+        if kind in FRAMES and size_at is None and place + 10 <= len(head):
+            precision, channels = head[place + 4], head[place + 9]
             if precision != 8 or channels not in (1, 3, 4) or length != 8 + 3 * channels:
                 return None
-            size = width, height
-        elif kind not in PLAIN_SEGMENTS or (kind == TABLES and not _tables_fit(head[place + 4 : place + 2 + length])):
+            size_at = place + 5
+        elif kind not in PLAIN_SEGMENTS or (kind == TABLES and not _tables_fit(head[place + 4 : end])):
             return None
-        place += 2 + length
+        place = end
     return None
 
 

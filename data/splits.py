@@ -118,7 +118,7 @@ def write_splits(path: Path, image_names: Sequence[str], splits: Sequence[str] |
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "split"])
-    writer.writerows(zip(image_names, splits, strict=True))
+    writer.writerows(zip(image_names, np.asarray(splits).tolist(), strict=True))
     with written_atomically(path) as aside:
         aside.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))  # file names need not be UTF-8
 

@@ -97,7 +97,10 @@ def check_points_inside(table: LandmarkTable, sizes: np.ndarray) -> None:
         return np.all((points >= -margin) & (points <= sizes[:, None, :] - 1 + margin), axis=-1)
 
     visible = ~np.isnan(table.points).any(axis=-1)
-    outside = visible.any(axis=1) & ~(visible & inside(table.points)).any(axis=1)
+    framed = inside(table.points)
+    if (framed | ~visible).all():
+        return
+    outside = visible.any(axis=1) & ~(visible & framed).any(axis=1)
     swapped = (inside(table.points[..., ::-1]) | ~visible).all(axis=1)
     faults = [
         f"line {table.rows[i]}: no point of {table.image_names[i]} lies inside its {sizes[i][0]}x{sizes[i][1]} px"
@@ -112,7 +115,7 @@ def check_points_inside(table: LandmarkTable, sizes: np.ndarray) -> None:
     ]
     if faults:
         raise DataError.listing(table.path, faults, "Points are x, y in pixels of the image file; mend the row.")
-    beside = np.argwhere(visible & ~inside(table.points))
+    beside = np.argwhere(visible & ~framed)
     if len(beside):
         i, k = beside[0].tolist()
         log.warning(

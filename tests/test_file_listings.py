@@ -47,7 +47,7 @@ NAMES = ("a.png", "both.png", ".hidden.png", "b.png", "deep/c.png", "images/deep
          "images/../a.png", "deep\\c.png", unicodedata.normalize("NFC", "ä.png"), "l.png", "linked/c.png",
          "a folder.x/d.png", "a.png/")  # fmt: skip
 OUTSIDE = ("out.png", "outside/e.png", "../elsewhere/e.png")
-LOST = ("x.png", "gone.png", "images", "deep", "", "deep/", "nowhere/a.png", "A.PNG/x")
+LOST = ("x.png", "/a.png", "gone.png", "images", "deep", "", "deep/", "nowhere/a.png", "A.PNG/x")
 
 
 def found(folder: Path, names: list[str], allow: bool = False) -> tuple[list[Path], list[str]]:
@@ -66,6 +66,16 @@ def test_files_are_found_wherever_and_however_they_are_named(folder, many, monke
     assert paths[:4] == [folder / "a.png", folder / "both.png", folder / ".hidden.png", folder / "images" / "b.png"]
     assert paths[NAMES.index("linked/c.png")] == folder / "linked" / "c.png"
     assert real[NAMES.index("linked/c.png")] == os.path.realpath(folder / "images/deep/c.png")
+
+
+@pytest.mark.parametrize(
+    "names", [["a.png", "both.png"], ["b.png"], ["both.png", "b.png"], ["b.png", "l.png"], ["l.png"]]
+)
+def test_names_without_folders_are_looked_for_in_the_same_order(folder, names, monkeypatch):
+    """Those that lie all in one folder are not looked up one by one."""
+    each = found(folder, names)
+    monkeypatch.setattr(image_paths, "MANY", 1)
+    assert found(folder, names) == each
 
 
 @pytest.mark.parametrize("many", [1, 10**9], ids=["listed", "one by one"])

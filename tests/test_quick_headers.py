@@ -1,5 +1,6 @@
 """Sizes from the first bytes of a file, against Pillow's, of sound files and of thousands of damaged ones."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,41 @@ def test_a_file_that_is_cut_short_is_told_as_ever(tmp_path, kind, kept):
     assert quick_size(str(tmp_path / "a")) is None
     with pytest.raises(DataError, match="the file ends too early"):
         read_size(tmp_path / "a")
+
+
+def test_a_header_like_the_last_one_tells_its_own_size(tmp_path):
+    """Alike but for the size, alike in another coding, and alike up to a damage: each as if it were the first."""
+    sizes = [(37, 24), (24, 37), (600, 1), (37, 24)]
+    for number, (width, height) in enumerate(sizes):
+        Image.fromarray(np.resize(PIXELS, (height, width, 3))).save(tmp_path / f"{number}.jpg")
+        Image.fromarray(np.resize(PIXELS, (height, width))).save(tmp_path / f"gray{number}.jpg", quality=90)
+    for name in ("{}.jpg", "gray{}.jpg", "{}.jpg"):
+        assert [quick_size(str(tmp_path / name.format(number))) for number in range(4)] == sizes
+    content = (tmp_path / "0.jpg").read_bytes()
+    frame, scan = content.index(b"\xff\xc0"), content.index(b"\xff\xda")
+    for place in (frame + 4, frame + 9, scan - 1, scan + 2):  # precision, channels, the last table, the scan's length
+        quick_size(str(tmp_path / "1.jpg"))
+        damaged = bytearray(content)
+        damaged[place] ^= 0x55
+        (tmp_path / "damaged").write_bytes(damaged)
+        after_alike = quick_size(str(tmp_path / "damaged"))
+        quick_size(str(tmp_path / "gray1.jpg"))
+        assert quick_size(str(tmp_path / "damaged")) == after_alike
+    (tmp_path / "damaged").write_bytes(content[: frame + 5] + b"\0\0" + content[frame + 7 :])  # no height
+    assert quick_size(str(tmp_path / "damaged")) is None
+
+
+def test_a_pipe_is_not_read_as_an_image(tmp_path):
+    content = save(tmp_path / "a", "gray JPEG")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="is a pipe or a device, expected an image file"):
+        read_size(tmp_path / "pipe")
+    held = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        os.write(held, content)
+        assert quick_size(str(tmp_path / "pipe")) is None
+    finally:
+        os.close(held)
+    assert quick_size(str(tmp_path)) is None
+    with pytest.raises(DataError, match="is a folder, expected an image file"):
+        read_size(tmp_path)
