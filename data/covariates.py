@@ -74,8 +74,9 @@ def read_covariates(
     mean, std = np.zeros(len(columns)), np.ones(len(columns))
     for i, column in enumerate(columns):
         decimal_comma = cells.decimal_comma_in([column])
-        numbers = _measured([row[column] for row in cells.rows], decimal_comma=decimal_comma)
-        given = train & ~np.array([_is_missing(row[column], missing_covariate) for row in cells.rows])
+        texts = cells.words(column)
+        numbers = _measured(texts, decimal_comma=decimal_comma)
+        given = train & ~np.array([_is_missing(text, missing_covariate) for text in texts])
         finite = given & np.isfinite(numbers)
         if not given.any():
             raise DataError(
@@ -86,7 +87,7 @@ def read_covariates(
             categories.append(None)
             mean[i], std[i] = numbers[finite].mean(), numbers[finite].std()
         else:
-            words = [cells.rows[row][column] for row in np.flatnonzero(given)]
+            words = [texts[row] for row in np.flatnonzero(given)]
             learnt, counts = _categories(words, decimal_comma=decimal_comma)
             _check_categories(cells, column, words, learnt, counts)
             categories.append([*learnt, MISSING_CATEGORY] if missing_covariate == "category" else learnt)
@@ -110,7 +111,7 @@ def encode_covariates(
     for i, (name, known) in enumerate(zip(names, categories, strict=True)):
         column = _find(cells, name)
         decimal_comma = cells.decimal_comma_in([column])
-        texts = [row[column] for row in cells.rows]
+        texts = cells.words(column)
         missing = [_is_missing(text, missing_covariate) for text in texts]
         if known is None:
             numbers = _measured(texts, decimal_comma=decimal_comma)

@@ -119,7 +119,7 @@ def _in_table(path: Path, root: Path | None, allow_outside_root: bool, pixel_spa
         finder = ImageFinder(path, root, allow_outside_root=allow_outside_root)
     except DataError as error:
         raise DataError(_of_options(error)) from None
-    names = [row[column] for row in cells.rows]
+    names = cells.words(column)
     sources: list[Path | np.ndarray | None] = [finder.locate(name) for name in names]
     faults = {}
     for row, source in enumerate(sources):

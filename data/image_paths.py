@@ -44,8 +44,10 @@ class ImageFinder:
         else:
             images, real = [""] * len(names), [""] * len(names)
         lost = []
-        for i in [i for i, path in enumerate(images) if not path]:
-            images[i] = self._find(names[i]) or ""
+        for i, name in enumerate(names):
+            if images[i]:
+                continue
+            images[i] = self._find(name) or ""
             real[i] = os.path.realpath(images[i])
             if not images[i]:
                 lost.append(i)

@@ -92,7 +92,7 @@ def _label_cells(cells: Cells, label: str | None, covariates: Sequence[str]) -> 
             f"{cells.path}: column {name} is the label and a covariate. Take it out of data.covariates, "
             "or name another data.label."
         )
-    words = [row[column] for row in cells.rows]
+    words = cells.words(column)
     places = [cells.at(i, column) for i in range(len(words))]
     if faults := [
         f"{place} is {quoted(word) if word else 'empty'}"

@@ -32,22 +32,20 @@ def quick_size(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     try:
-        head = os.read(file, HEAD_BYTES)
+        end = os.lseek(file, 0, os.SEEK_END)  # a pipe has none: nothing is taken out of it
+        head = os.pread(file, HEAD_BYTES, 0)
         is_jpeg = head.startswith(JPEG_START)
         found = _jpeg_size(head) if is_jpeg else _png_size(head) if head.startswith(PNG_START) else None
         if found is None or not 0 < found[0] * found[1] <= LARGEST:
             return None
         tail = head
-        if (end := os.lseek(file, 0, os.SEEK_END)) > len(head):
+        if end > len(head):
             tail = os.pread(file, TAIL_BYTES, max(0, end - TAIL_BYTES))
     except OSError:  # of a folder, or of a pipe, which has no end
         return None
     finally:
         os.close(file)
-    if is_jpeg:
-        whole = tail.endswith(END_OF_JPEG) or tail.rfind(END_OF_JPEG) > tail.rfind(START_OF_SCAN)
-    else:
-        whole = PNG_END in tail
+    whole = tail.rfind(END_OF_JPEG) > tail.rfind(START_OF_SCAN) if is_jpeg else PNG_END in tail
     return found if whole else None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 Pair = int | Sequence[int]
@@ -32,7 +33,8 @@ def _conv2d(
     groups: int = 1,
 ) -> Tensor:
     trained = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    if groups == 1 or not trained or isinstance(padding, str) or not _rounds_to_bfloat16():
+    rounded = _rounds_to_bfloat16() and input.dtype in (torch.float32, torch.bfloat16)
+    if groups == 1 or not (trained and rounded and input.dim() == 4) or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     options = (_pair(stride), _pair(padding), _pair(dilation), groups)
     output: Tensor = _Grouped.apply(input.bfloat16(), weight, bias, options)
@@ -42,19 +44,21 @@ def _conv2d(
 class _Grouped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, options: Any) -> Tensor:
-        ctx.save_for_backward(images, weight)
+        rounded = weight.bfloat16()
+        ctx.save_for_backward(images, rounded)  # what autocast saves, so that checkpointing finds the same
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         ctx.options = options
-        return torch.conv2d(images, weight.bfloat16(), None if bias is None else bias.bfloat16(), *options)
+        return torch.conv2d(images, rounded, None if bias is None else bias.bfloat16(), *options)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.options
         of_images, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            gradients[0].float(),
+            gradient.float(),
             images.float(),
-            weight.bfloat16().float(),  # what the forward pass multiplied by
+            weight.float(),
             ctx.bias_sizes,
             stride,
             padding,
@@ -64,7 +68,7 @@ class _Grouped(torch.autograd.Function):
             groups,
             list(ctx.needs_input_grad[:3]),
         )
-        return None if of_images is None else of_images.bfloat16(), of_weight, of_bias, None
+        return of_images, of_weight, of_bias, None
 
 
 def _rounds_to_bfloat16() -> bool:

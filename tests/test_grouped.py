@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from trainer.device import Compute
 
@@ -101,6 +102,31 @@ def test_where_autocast_is_off_within_it_nothing_is_rounded() -> None:
     with BF16.autocast(), torch.autocast("cpu", enabled=False):
         found = convolution(images)
     assert torch.equal(found, convolution(images))
+
+
+def test_gradients_are_the_same_where_the_forward_pass_is_made_again_for_them() -> None:
+    convolution, images = layer(groups=8), torch.randn(3, 8, 13, 11, requires_grad=True)
+    found = []
+    for again in (False, True):
+        with BF16.autocast():
+            output = checkpoint(convolution, images, use_reentrant=False) if again else convolution(images)
+        found.append(torch.autograd.grad(output.sum(), [images, convolution.weight]))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [(torch.float64, (3, 8, 13, 11)), (torch.float32, (8, 13, 11))])
+def test_what_autocast_does_not_round_and_images_without_a_batch_are_left_to_torch(
+    dtype: torch.dtype, shape: tuple[int, ...]
+) -> None:
+    convolution, images = layer(groups=8).to(dtype), torch.randn(shape, dtype=dtype, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = convolution(images)
+    with BF16.autocast():
+        found = convolution(images)
+    assert torch.equal(found, wanted)
+    assert found.dtype == wanted.dtype
+    found.sum().backward()
+    assert images.grad is not None
 
 
 def test_a_frozen_layer_passes_on_gradients_and_gets_none() -> None:

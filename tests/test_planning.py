@@ -146,6 +146,18 @@ def a_record(iteration: int) -> StepRecord:
     )
 
 
+@pytest.mark.parametrize(("seconds", "seen"), [(0.0, 2), (math.inf, 0)])
+def test_rows_wait_for_others_no_longer_than_they_may(
+    seconds: float, seen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.history.SECONDS_HELD", seconds)
+    log = LRHistory(tmp_path / "lr_history.csv", keep_rows=0)
+    for iteration in range(2):
+        log.append(a_record(iteration), phase="finetune", epoch=1)
+    assert len((tmp_path / "lr_history.csv").read_text().splitlines()) == 1 + seen
+    log.close()
+
+
 def test_rows_of_quick_updates_are_seen_when_the_block_ends_also_by_a_fault_and_kept_by_a_sync(tmp_path: Path) -> None:
     path = tmp_path / "lr_history.csv"
     history = LRHistory(path, keep_rows=0)

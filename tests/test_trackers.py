@@ -92,6 +92,7 @@ def stop_lose_the_checkpoint_and_finish(run_dir: RunDir, *settings: str) -> None
     knows of, are made again, as after a kill."""
     given = (*TINY, *settings)
     assert not start_or_resume(run_dir.path, *given, request=StopAfterUpdate8(run_dir))
+    assert len([*csv.DictReader(run_dir.lr_history.open())]) == 8
     run_dir.last_checkpoint.unlink()
     assert start_or_resume(run_dir.path, *given)
 
@@ -182,6 +183,7 @@ def test_mlflow_holds_each_row_once_in_one_run_with_its_status(
     run_dir, given = RunDir(tmp_path / "run"), (*TINY, "tracker=mlflow", "tracker.run_name=mine")
     caplog.set_level(logging.INFO)
     assert not start_or_resume(run_dir.path, *given, request=StopAfterUpdate8(run_dir))
+    assert len([*csv.DictReader(run_dir.lr_history.open())]) == 8
     client = MlflowClient(tracking_uri=str(tmp_path / "mlruns"))
     run_id = json.loads((run_dir.path / "tracker.json").read_text())["mlflow"]["run_id"]
     assert client.get_run(run_id).info.status == "KILLED"

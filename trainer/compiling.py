@@ -68,14 +68,14 @@ def compile_backbone(config: TrainConfig, state: TrainState, data: RunData, rule
         for size in sizes:
             sized = replace(phase, input_scales=(size,))
             with update_trial(sized, config, state, data, rule) as trial:
-                trial.seconds(rule.compute)
+                trial.update(rule.compute)
     log.info("compile=true: compiled in %s", clock(time.perf_counter() - begun))
 
 
 def switch_on(backbone: nn.Module, num_sizes: int) -> None:
     """Have torch compile the module at its next call with gradients, anew for each of so many input sizes."""
     torch.compiler.reset()  # of the runs before this one in a sweep: they count in the limit
-    torch._dynamo.config.recompile_limit = max(LEAST_RECOMPILES, 2 * num_sizes)
+    torch._dynamo.config.cache_size_limit = max(LEAST_RECOMPILES, 2 * num_sizes)  # torch 2.6 has no newer name of it
     # Under dynamic=True the code of a size depends on which sizes came before it, and with it the last digits.
     backbone.compile(dynamic=False)
     # Where compile() puts it: neither copies nor state dicts of a module have it.
@@ -96,7 +96,7 @@ def told_uncompilable(config: TrainConfig) -> Iterator[None]:
 def describe(error: BaseException) -> str:
     said = [line for line in str(error).splitlines() if line.strip() and not _SAYS_NOTHING.match(line)]
     reason = re.sub(r"^\w+: ", "", said[0] if said else type(error).__name__).strip().rstrip(".")
-    mend = "install a C++ compiler (g++) or leave compile=false" if "C++" in reason else "leave compile=false"
+    mend = "install a C++ compiler (g++), or give compile=false" if "C++" in reason else "give compile=false"
     return f"compile=true: torch can't compile here: {reason}; {mend}"
 
 

@@ -88,8 +88,9 @@ class Logs:
 class LRHistory:
     """lr_history.csv: the learning rates that each update really used.
 
-    Rows of updates that follow each other quickly are given to the system together: a call for each would take longer
-    than all else that a small model's update costs beyond itself. A process that is killed loses a tenth of a second.
+    A row waits for the next update until a tenth of a second has passed, and is given to the system with those that
+    came meanwhile: a call for each is a part of what a small model's update costs beyond itself. A process that is
+    killed loses the rows that wait, of updates that a resume makes again.
     """
 
     def __init__(self, path: Path, keep_rows: int) -> None:

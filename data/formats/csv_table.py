@@ -23,14 +23,14 @@ from data.tables import SPACING_COLUMNS, read_spacing
 def read(path: Path, asked: Asked) -> MarkedImages:
     """A table of landmarks, or predictions.csv; images need not be there."""
     cells = read_cells(path)
-    images = [row[require_image_column(cells)] for row in cells.rows]
+    images = cells.words(require_image_column(cells))
     marks = read_marks(cells)
     points = np.stack([each.points for each in marks.annotators]) if marks.annotators else marks.points[None]
     spacing_mm = read_spacing(cells, None).tolist()
 
     def words(names: tuple[str, ...]) -> list[str] | None:
         column = cells.column(names)
-        return None if column is None else [row[column] for row in cells.rows]
+        return None if column is None else cells.words(column)
 
     return MarkedImages(
         path,

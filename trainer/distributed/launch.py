@@ -82,7 +82,7 @@ def check_config_of_several(config: TrainConfig, launch: Launch) -> None:
     if config.compile:
         raise ValueError(
             f"compile=true does not go with torchrun (here {launch.count} processes), whose batch norm looks at the "
-            "whole batch; leave compile=false"
+            "whole batch; give compile=false"
         )
 
 

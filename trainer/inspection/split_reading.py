@@ -16,7 +16,7 @@ def told_splits(cells: Cells, findings: Findings) -> np.ndarray:
     column = cells.column(SPLIT_COLUMNS)
     if column is None:
         return np.full(len(cells.rows), "", dtype="<U5")
-    words = [row[column] for row in cells.rows]
+    words = cells.words(column)
     if unknown := [row for row, word in enumerate(words) if word.lower() not in SPLIT_WORDS]:
         findings.add(
             "error",
@@ -38,7 +38,7 @@ def told_groups(cells: Cells, names: list[str], pattern: str | None, findings: F
         words = [matched_group(pattern, name) or "" for name in names]
         what = f"no group by data.group_pattern={pattern}"
     else:
-        words = [row[column] for row in cells.rows]
+        words = cells.words(column)
         what = f"column {cells.header[column]} is empty"
     if column is not None and pattern is not None:
         findings.add(

@@ -59,7 +59,7 @@ def _images(cells: Cells, data: CsvConfig, findings: Findings) -> tuple[list[str
         findings.add("error", "no-image-column", _without_path(error, cells.path))
         return [""] * len(cells.rows), [None] * len(cells.rows)
     root = None if data.root is None else Path(data.root)
-    names = [row[column] for row in cells.rows]
+    names = cells.words(column)
     try:
         return names, list(read_image_rows(cells, root, allow_outside_root=data.allow_outside_root).images)
     except DataError:  # of an image, a split or a group: what is told is looked for below, row by row
@@ -173,7 +173,7 @@ def _add_labels(subject: Subject, cells: Cells, data: CsvConfig, findings: Findi
     column = cells.column(LABEL_COLUMNS if data.label is None else [data.label.strip().lower()])
     assert column is not None
     subject.target_name = cells.header[column]
-    words = [row[column] for row in cells.rows]
+    words = cells.words(column)
     missing = {row for row, word in enumerate(words) if word.lower() in NO_LABEL}
     if missing:
         findings.add(
@@ -212,7 +212,7 @@ def _add_covariates(subject: Subject, cells: Cells, names: list[str], findings: 
                 advice="Mend data.covariates.",
             )
             continue
-        words = [row[column] for row in cells.rows]
+        words = cells.words(column)
         subject.covariates[cells.header[column]] = ["" if word.lower() in MISSING else word for word in words]
 
 

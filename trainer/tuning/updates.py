@@ -33,13 +33,14 @@ class UpdateTrial:
         """How long one update takes under these settings, infinite where memory does not suffice; with the wait for
         the next of `batches`, where they are given. The first one under other settings also warms up."""
         try:
-            return self._timed(compute, iter([self._batch]) if batches is None else batches)
+            return self.update(compute, batches)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             return math.inf
 
-    def _timed(self, compute: Compute, batches: Iterator[Batch]) -> float:
+    def update(self, compute: Compute, batches: Iterator[Batch] | None = None) -> float:
+        """The same, but raises where memory does not suffice."""
         state = self._state
         compute.place(state.model)
         layout = compute.memory_format
@@ -51,7 +52,7 @@ class UpdateTrial:
         begun = time.perf_counter()
         steps = train_steps(
             state,
-            batches,
+            iter([self._batch]) if batches is None else batches,
             ConstantSchedule(lr=1e-6),  # the time does not depend on it
             steps=1,
             backbone_lr_ratio=self._phase.backbone_lr_ratio,
