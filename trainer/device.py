@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,11 @@ class Compute:
     precision: str  # fp32, bf16, fp16
     memory_format: str  # of images and weights: channels_last, contiguous
 
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.precision == "fp32" else self._rounded()
+
     @contextmanager
-    def autocast(self) -> Iterator[None]:
-        if self.precision == "fp32":
-            yield
-            return
+    def _rounded(self) -> Iterator[None]:
         grouped = GroupedGradientsInFloat32() if self.device.type == "cpu" else nullcontext()
         with torch.autocast(self.device.type, dtype=_AUTOCAST_TYPES[self.precision]), grouped:
             yield

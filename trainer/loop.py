@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]  # tensors; in the place of the images may be a list of them: what the model needs of each
 
 
-@dataclass(frozen=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """One optimizer update, with the rates it used.
 
     `skipped`: loss or gradient was not finite, so nothing was changed; `faulty`: and fp16's loss scale, which is found
