@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -13,26 +14,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 if TYPE_CHECKING:
     from trainer.loop import StepRecord
 
+SHOWN_EVERY = 0.25  # seconds; what nobody can read is not drawn
+
 
 class EpochProgress:
-    """Counts the updates of one epoch; `seconds_left` speaks of the whole run."""
+    """Counts the updates of one epoch; the time left is that of the whole run."""
 
     def __init__(self, bar: Progress | None, steps: int, steps_after: int) -> None:
         self._bar = bar
         self._task = None if bar is None else bar.add_task("", total=steps, rate="", loss="", left="")
         self._steps, self._steps_after = steps, steps_after
         self._begun = time.perf_counter()
+        self._shown = -math.inf
         self._done = 0
 
     def advance(self, record: StepRecord) -> None:
         self._done += 1
         if self._bar is None or self._task is None:
             return
-        per_step = (time.perf_counter() - self._begun) / self._done
-        left = per_step * (self._steps - self._done + self._steps_after)
+        now = time.perf_counter()
+        if now - self._shown < SHOWN_EVERY and self._done < self._steps:
+            return
+        self._shown = now
+        left = (now - self._begun) / self._done * (self._steps - self._done + self._steps_after)
         self._bar.update(
             self._task,
-            advance=1,
+            completed=self._done,
             rate=f"{record.rates['head']:.2e}",
             loss=f"{record.loss:.4f}",
             left=clock(left),
@@ -51,7 +58,7 @@ def epoch_progress(title: str, steps: int, steps_after: int) -> Iterator[EpochPr
         MofNCompleteColumn(),
         TextColumn("lr {task.fields[rate]}  loss {task.fields[loss]}  {task.fields[left]} left"),
     )
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, transient=True, refresh_per_second=1 / SHOWN_EVERY) as bar:
         yield EpochProgress(bar, steps, steps_after)
 
 
