@@ -80,15 +80,14 @@ def files_of(run_dir: RunDir) -> set[str]:
     return {str(path.relative_to(run_dir.path)) for path in run_dir.path.rglob("*")}
 
 
-def test_a_compiled_run_is_that_of_before_but_for_rounding_and_leaves_the_same_files(
-    compiled: RunDir, tmp_path: Path
-) -> None:
-    plain = RunDir(tmp_path / "plain")
-    assert start_or_resume(plain.path, *SMALL, "ema_decay=0.9")
+def test_a_compiled_run_is_the_plain_one_but_for_rounding_and_leaves_the_same_files(tmp_path: Path) -> None:
+    plain, compiled = RunDir(tmp_path / "plain"), RunDir(tmp_path / "compiled")
+    for run_dir, settings in ((plain, SMALL), (compiled, COMPILED)):
+        assert start_or_resume(run_dir.path, *settings, "precision=fp32", "ema_decay=0.9")
     assert files_of(compiled) == files_of(plain)
     losses, expected = (pd.read_csv(run.lr_history)["loss"].to_numpy() for run in (compiled, plain))
     np.testing.assert_array_equal(losses[:6], expected[:6])  # frozen
-    np.testing.assert_allclose(losses[6:], expected[6:], rtol=2**-8)  # the bits of bf16
+    np.testing.assert_allclose(losses[6:], expected[6:], rtol=1e-3)
 
 
 def test_a_compiled_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(

@@ -20,8 +20,8 @@ LR_COLUMNS = (
     "iteration", "epoch", "phase", "phase_step", "cycle", *(f"lr_{group}" for group in GROUPS), "momentum", "loss",
     "grad_norm", "skipped",
 )  # fmt: skip
-SECONDS_HELD = 0.1  # that a row of an update may wait for others, which are given to the system with it
 METRIC_COLUMNS = ("epoch", "phase", "phase_epoch", "iteration", "train_loss", "seconds")
+SECONDS_HELD = 0.1  # that a row of an update may wait for others, which are given to the system with it
 
 
 class CsvLog:

@@ -188,7 +188,7 @@ def memory_of(config: TrainConfig, state: TrainState, rule: UpdateRule) -> Remem
     question = {
         "settings": [name_of(compute) for compute in alternatives(config, rule.compute.device)],
         "torch": str(torch.__version__),
-        "grouped convolutions": "gradients in float32",  # since when other answers are right
+        "grouped convolutions": "gradients in float32",  # answers from before that do not hold
         "device": device_name(rule.compute.device),
         "threads": torch.get_num_threads(),
         "processes": 1 if rule.sharing is None else rule.sharing.ranks.count,
